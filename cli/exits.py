@@ -1,0 +1,71 @@
+"""Exit codes: which class of error ends the command with which code.
+
+0 ok, 1 the job failed (and every error without a class here), 2 bad usage or bad input, 3 not found, 4
+aborted or fenced, 5 cannot connect, 6 refused by the present state, 7 unresolved.
+"""
+
+from protocol import errors
+from protocol.record import JobStatus
+
+OK = 0
+FAILED = 1
+BAD_INPUT = 2
+NOT_FOUND = 3
+ABORTED = 4
+CANNOT_CONNECT = 5
+REFUSED = 6
+UNRESOLVED = 7
+
+# An error of a class that is not here has the code of the nearest class above it that is.
+CODES: dict[type[BaseException], int] = {
+    BaseException: FAILED,
+    errors.ActionStopped: ABORTED,
+    KeyboardInterrupt: ABORTED,
+    # bad input; an image is never "refused by the state"
+    errors.BadParameter: BAD_INPUT,
+    errors.ImageRefused: BAD_INPUT,
+    errors.WrongFormat: BAD_INPUT,
+    errors.TooSmall: BAD_INPUT,
+    errors.ReadOnly: BAD_INPUT,
+    errors.SameImage: BAD_INPUT,
+    errors.InvalidDomain: BAD_INPUT,
+    errors.MetaDataSealIsBroken: BAD_INPUT,
+    # not found
+    errors.StorageDomainDoesNotExist: NOT_FOUND,
+    errors.NoSuchLease: NOT_FOUND,
+    errors.NoSuchJob: NOT_FOUND,
+    errors.ImageMissing: NOT_FOUND,
+    # cannot connect
+    errors.CannotConnect: CANNOT_CONNECT,
+    errors.ConnectionLost: CANNOT_CONNECT,
+    # refused by the present state
+    errors.UnsupportedOperation: REFUSED,
+    errors.JobExists: REFUSED,
+    errors.JobNotActive: REFUSED,
+    errors.JobNotDone: REFUSED,
+    errors.AcquireLockFailure: REFUSED,
+    errors.GenerationMismatch: REFUSED,
+    errors.JobStatusMismatch: REFUSED,
+    errors.LeaseLost: REFUSED,
+    errors.LeaseExists: REFUSED,
+    errors.LeaseUnstable: REFUSED,
+    errors.NoSpace: REFUSED,
+    errors.WrongStore: REFUSED,
+    errors.StorageDomainAlreadyExists: REFUSED,
+    errors.SanlockLVBError: REFUSED,
+    errors.InvalidMetadata: REFUSED,
+    errors.TruncatedIndex: REFUSED,
+    errors.InvalidRecord: REFUSED,
+}
+
+
+def before_job(error: BaseException) -> int:
+    """The exit code for an error of a command, or of a copy whose job has not begun."""
+    return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
+
+
+def after_job(error: Exception | None) -> int:
+    """The exit code for a job that failed with `error`: whatever it was, the job failed."""
+    if isinstance(error, errors.JobStatusMismatch) and error.found == JobStatus.FENCED:
+        return ABORTED  # somebody ended the job while it was about to begin
+    return FAILED

@@ -1,0 +1,104 @@
+"""What a command prints: a result on stdout, everything else on stderr.
+
+A reader that went away (a closed pipe, a terminal that hung up) never stops a command: a copy that
+goes on must not be torn by its own messages.
+"""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from protocol import errors
+
+# The way out of an error whose own text does not name it.
+WAYS_OUT: dict[type[BaseException], str] = {
+    errors.StorageDomainDoesNotExist: "`leasehold domain list` shows the known domains, "
+    "`leasehold domain open PATH` remembers those of a mount",
+    errors.NoSuchLease: "`leasehold lease list SD` shows those that exist",
+    errors.AcquireLockFailure: "it is in use: wait for its owner, or abort that",
+    errors.JobStatusMismatch: "a job id is used once: use a new one",
+    errors.UnsupportedOperation: "`leasehold lease status SD LEASE` shows what is there",
+    errors.LeaseExists: "use another id, or look with `leasehold lease status SD LEASE`",
+    errors.ImageMissing: "check the name; only a plain file is made when it is missing",
+    errors.CannotConnect: "check that its server runs and can be reached",
+    errors.ReadOnly: "check its permissions",
+    errors.StorageDomainAlreadyExists: "`leasehold domain open PATH` opens it",
+}
+
+
+@dataclass
+class Output:
+    """json: one object on stdout and nothing else there. quiet: results and errors only."""
+
+    json: bool = False
+    quiet: bool = False
+
+    def result(self, value: Mapping[str, Any], text: str) -> None:
+        """The result that was asked for: `value` for programs, `text` for people."""
+        _write(sys.stdout, as_json(value) if self.json else printable(text, lines=True))
+
+    def done(self, value: Mapping[str, Any], text: str) -> None:
+        """Like result, for a command whose result is that it was done: --quiet says no text."""
+        if self.json or not self.quiet:
+            self.result(value, text)
+
+    def note(self, text: str) -> None:
+        """Something to know on the way, on stderr."""
+        if not self.quiet:
+            self.warn(text)
+
+    def warn(self, text: str) -> None:
+        """Something to know even with --quiet."""
+        _write(sys.stderr, f"leasehold: {printable(text)}")
+
+    def error(self, error: BaseException, data: Mapping[str, Any] | None = None) -> None:
+        """The one error of a command; `data` are facts beyond those of the error itself."""
+        if self.json:
+            described = errors.to_rpc(error)
+            described["data"] = {**described["data"], **(data or {})}
+            _write(sys.stdout, as_json({"error": described}))
+        else:
+            self.warn(explained(error))
+
+
+def explained(error: BaseException) -> str:
+    """The text of `error` and, where one is known, the way out."""
+    text = errors.to_rpc(error)["message"]
+    way_out = next((WAYS_OUT[kind] for kind in type(error).__mro__ if kind in WAYS_OUT), None)
+    return f"{text} ({way_out})" if way_out else str(text)
+
+
+def as_json(value: Any) -> str:
+    return json.dumps(value, default=str)
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """`text` without control characters: names come from hostile images too.
+
+    lines: line ends are kept. Otherwise the text is one line.
+    """
+    return "".join(
+        c if c.isprintable() or (lines and c == "\n") else c.encode("unicode_escape").decode()
+        for c in text
+    )
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Write a line; a reader that is gone is nobody's error, and does not show at exit either."""
+    try:
+        stream.write(text + "\n")
+        stream.flush()
+    except (OSError, ValueError):  # ValueError: closed
+        close_for_good(stream)
+
+
+def close_for_good(stream: TextIO) -> None:
+    """Let what is still buffered go nowhere, so that Python's last flush does not fail."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -1,0 +1,1 @@
+"""The two ends of a copy, and the copy itself: storage, leases and tools composed."""

@@ -1,0 +1,111 @@
+"""The copy: both ends are known to be right, now the bytes move and are flushed."""
+
+import os
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import trio
+
+from endpoints.disk import Disk, NewFile
+from endpoints.new_file import created
+from endpoints.plan import Plan
+from endpoints.progress import Meter
+from jobs.progress import Progress, Report
+from processes import nbd, qemu_img
+from processes.allocation import Allocation
+from protocol.errors import FlushFailed, ToolFailed, ToolStalled
+
+MAP_FROM = 64 << 20  # bytes; below that a map costs more than it tells
+
+
+async def copy(plan: Plan, report: Report, *, inherit: Sequence[int]) -> int:
+    """Do what was planned; returns the bytes of data that were copied.
+
+    When it returns, the data is on stable storage as far as the target can tell.
+    inherit: descriptors that every process which can write keeps: the lease's, the locks'.
+    Raises the classes of ToolFailed, FlushFailed.
+    """
+    report(Progress(percent=0.0, stage="preparing"))
+    allocation = await _allocation(plan.source)
+    meter = Meter(allocation, of_data=plan.tool == "qemu-img")
+
+    def moved(percent: float | None, bytes_moved: int) -> None:
+        meter.moved(percent, bytes_moved)
+        report(meter.progress("copying"))
+
+    async with _target(plan) as target:
+        if plan.tool == "qemu-img":
+            await _by_qemu_img(plan, target, moved, report, inherit)
+        else:
+            await _by_nbdcopy(plan, target, moved, inherit)
+    return meter.total
+
+
+async def _by_qemu_img(
+    plan: Plan, target: Disk, moved: qemu_img.Moved, report: Report, inherit: Sequence[int]
+) -> None:
+    async with _flushed(str(target.url), report):
+        await qemu_img.convert(plan.source.node, target.node, plan.flags, moved, inherit=inherit)
+
+
+async def _by_nbdcopy(
+    plan: Plan, target: Disk, moved: qemu_img.Moved, inherit: Sequence[int]
+) -> None:
+    async with AsyncExitStack() as servers:
+        serve = servers.enter_async_context
+        # The reader is held back, so the limit holds for what is written as well.
+        source, reader = await serve(
+            nbd.exported(plan.source.node, limit=plan.flags.limit, inherit=inherit)
+        )
+        uri = target.uri
+        if plan.serve_target:
+            uri, _ = await serve(nbd.exported(target.node, writable=True, inherit=inherit))
+        await nbd.copy(
+            source,
+            uri,
+            moved,
+            reader=reader,
+            target_is_zero=plan.flags.target_is_zero,
+            inherit=inherit,
+        )
+
+
+@asynccontextmanager
+async def _target(plan: Plan) -> AsyncGenerator[Disk]:
+    """The target as an existing disk; one that we created is removed again when the copy fails."""
+    if not isinstance(plan.target, NewFile):
+        yield plan.target
+        return
+    async with created(plan.target, plan.source.size) as disk:
+        yield disk
+
+
+@asynccontextmanager
+async def _flushed(path: str, report: Report) -> AsyncGenerator[None]:
+    """Flush a file or device after the body, through a descriptor opened before it.
+
+    One that is opened later would not see an error that the tool has already swallowed.
+    Source: fsync(2); the kernel's errseq_t reports an error once to each open description.
+    """
+    fd = await trio.to_thread.run_sync(os.open, path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        yield
+        report(Progress(stage="flushing"))
+        try:
+            await trio.to_thread.run_sync(os.fsync, fd)
+        except OSError as e:
+            raise FlushFailed(path, e.strerror or str(e)) from e
+    finally:
+        os.close(fd)
+
+
+async def _allocation(source: Disk) -> Allocation:
+    """Where the source holds data; everywhere, when that is not to be had."""
+    if source.size >= MAP_FROM:
+        try:
+            return await qemu_img.map_(source.node, source.size)
+        except (ToolFailed, ToolStalled):
+            pass  # the figures get coarser, the copy itself tells what is wrong
+    allocation = Allocation(source.size)
+    allocation.add(0, source.size)
+    return allocation

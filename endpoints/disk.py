@@ -1,0 +1,249 @@
+"""One end of a copy, looked at: what is there before anything is touched."""
+
+import os
+import stat
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import trio
+
+from endpoints.url import IscsiUrl, NbdUnixUrl, NbdUrl, NetworkUrl, PathUrl, RbdUrl, Url
+from processes import nbd, qemu_img
+from processes.qemu_img import Node
+from protocol.errors import (
+    CannotConnect,
+    ImageMissing,
+    ImageRefused,
+    ReadOnly,
+    ToolFailed,
+    TooSmall,
+    UnsupportedOperation,
+)
+from protocol.messages import Format
+from storage import image
+from storage.image import Chain, Link, Policy
+
+Kind = Literal["file", "block", "nbd", "iscsi", "rbd"]
+WRITE_BITS = 0o222
+_KINDS: dict[type, Kind] = {NbdUrl: "nbd", NbdUnixUrl: "nbd", IscsiUrl: "iscsi", RbdUrl: "rbd"}
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A source or an existing target.
+
+    node: the tree of block nodes to open, written by us. size: virtual size in bytes.
+    direct: it can be opened without the page cache. files: the files and devices that it is made
+    of, as (st_dev, st_ino) or for a device (st_rdev, 0): two disks that share one are one.
+    uri: for NBD, the url that the NBD tools take.
+    """
+
+    url: Url
+    kind: Kind
+    format: Format
+    size: int
+    node: Node
+    direct: bool = True
+    files: frozenset[tuple[int, int]] = frozenset()
+    uri: str = ""
+
+
+@dataclass(frozen=True)
+class NewFile:
+    """A target that is not there yet and may be created: a plain file."""
+
+    url: PathUrl
+    format: Format
+    direct: bool = True
+
+    @property
+    def kind(self) -> Kind:
+        return "file"
+
+
+Target = Disk | NewFile
+
+
+def identity(status: os.stat_result) -> tuple[int, int]:
+    """What a file or device is, by whatever name or link it is reached."""
+    if stat.S_ISBLK(status.st_mode):
+        return status.st_rdev, 0
+    return status.st_dev, status.st_ino
+
+
+def lock_names(url: Url) -> list[str]:
+    """The names under which both ends of a copy lock what they touch.
+
+    A path is locked by what it is, so that links meet, and a missing one by where it will be.
+    """
+    if not isinstance(url, PathUrl):
+        return [url.key]
+    real = os.path.realpath(url.path)
+    names = [f"path:{real}"]
+    try:
+        device, inode = identity(os.stat(real))
+    except OSError:
+        return names  # missing or unreachable: the checks say so
+    return [*names, f"file:{device}:{inode}"]
+
+
+async def source(url: Url, format: Format | None, policy: Policy) -> Disk:
+    """Look at a source with its whole chain. format None: find out.
+
+    Raises ImageMissing, ImageRefused, WrongFormat, CannotConnect, ToolMissing ...
+    """
+    if isinstance(url, PathUrl):
+        chain = await image.inspect(url.path, declared=format, policy=policy)
+        return await trio.to_thread.run_sync(_local_source, url, chain)
+    uri = await _nbd_uri(url, writable=False)
+    try:
+        chain = await image.inspect_node(url.node(), str(url), declared=format, policy=policy)
+    except ToolFailed as e:
+        raise CannotConnect(str(url), e.detail) from None
+    return Disk(
+        url=url,
+        kind=_KINDS[type(url)],
+        format=chain.format,
+        size=chain.virtual_size,
+        node=chain.node(),
+        files=await trio.to_thread.run_sync(_identities, _paths(chain.links[1:])),
+        uri=uri,
+    )
+
+
+async def target(url: Url, format: Format, *, needed: int, create_under: tuple[str, ...]) -> Target:
+    """Look at a target that must hold `needed` bytes; nothing of it is changed.
+
+    create_under: real folders in which a missing plain file may be created, none by default.
+    Raises ImageMissing, TooSmall, ReadOnly, ImageRefused, WrongFormat, CannotConnect ...
+    """
+    if isinstance(url, PathUrl):
+        found = await _path_target(url, format, create_under)
+    else:
+        found = await _network_target(url, format)
+    if isinstance(found, Disk) and found.size < needed:
+        raise TooSmall(str(url), needed, found.size)
+    return found
+
+
+def _local_source(url: PathUrl, chain: Chain) -> Disk:
+    paths = _paths(chain.links)
+    return Disk(
+        url=url,
+        kind="block" if stat.S_ISBLK(os.stat(paths[0]).st_mode) else "file",
+        format=chain.format,
+        size=chain.virtual_size,
+        node=chain.node(),
+        direct=all(map(_direct, paths)),
+        files=_identities(paths),
+    )
+
+
+def _paths(links: tuple[Link, ...]) -> list[str]:
+    """Every file that a chain is read from."""
+    return [path for link in links for path in (link.path, link.data_file) if path]
+
+
+def _identities(paths: list[str]) -> frozenset[tuple[int, int]]:
+    return frozenset(identity(os.stat(path)) for path in paths)
+
+
+async def _path_target(url: PathUrl, format: Format, create_under: tuple[str, ...]) -> Target:
+    found = await trio.to_thread.run_sync(_local_target, url, format, create_under)
+    if isinstance(found, NewFile) or format == "raw":
+        return found
+    # What is written through a qcow2 target must stay in it: no backing file, no data file.
+    chain = await image.inspect(found.url.path, declared=format, policy=Policy(), role="target")
+    return replace(found, node=chain.node(), size=chain.virtual_size)
+
+
+def _local_target(url: PathUrl, format: Format, create_under: tuple[str, ...]) -> Target:
+    """The target at a path, seen as raw."""
+    real = os.path.realpath(url.path)
+    try:
+        status = os.stat(real)
+    except FileNotFoundError:
+        return _new_file(url, real, format, create_under)
+    except OSError as e:
+        raise ImageRefused(url.path, e.strerror or str(e)) from None
+    block = stat.S_ISBLK(status.st_mode)
+    if not block and not stat.S_ISREG(status.st_mode):
+        raise ImageRefused(url.path, "it is neither a file nor a block device")
+    if not block and not status.st_mode & WRITE_BITS:  # root could, but somebody wanted it kept
+        raise ReadOnly(url.path, "nobody may write it")
+    driver = "host_device" if block else "file"
+    return Disk(
+        url=PathUrl(real),
+        kind="block" if block else "file",
+        format=format,
+        size=_writable_length(url.path, real),
+        node={"driver": "raw", "file": {"driver": driver, "filename": real}},
+        direct=_direct(real),
+        files=frozenset([identity(status)]),
+    )
+
+
+def _new_file(url: PathUrl, real: str, format: Format, create_under: tuple[str, ...]) -> NewFile:
+    folder = os.path.dirname(real)
+    allowed = any(os.path.commonpath([folder, root]) == root for root in create_under)
+    # A device that is not there must not become a file that is taken for it.
+    if not allowed or real.startswith("/dev/"):
+        raise ImageMissing(url.path)
+    if not os.path.isdir(folder):
+        raise ImageMissing(folder)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ReadOnly(folder, "no file can be created in it")
+    return NewFile(PathUrl(real), format, direct=_direct(folder))
+
+
+async def _network_target(url: NetworkUrl, format: Format) -> Disk:
+    if format != "raw":
+        # docs/decisions/0004: the flush that ends a copy must be answered to the copy tool.
+        raise UnsupportedOperation(f"{url}: only raw is written to a network volume")
+    uri = await _nbd_uri(url, writable=True)
+    node: Node = {"driver": "raw", "file": url.node()}
+    if uri:
+        size = (await nbd.info(uri)).export_size
+    else:
+        try:
+            size = (await qemu_img.info(node)).virtual_size
+        except ToolFailed as e:
+            raise CannotConnect(str(url), e.detail) from None
+    return Disk(url=url, kind=_KINDS[type(url)], format=format, size=size, node=node, uri=uri)
+
+
+async def _nbd_uri(url: NetworkUrl, *, writable: bool) -> str:
+    """The url for the NBD tools, after the server was asked; empty for another protocol."""
+    if not isinstance(url, NbdUrl | NbdUnixUrl):
+        return ""
+    if isinstance(url, NbdUnixUrl) and not await trio.Path(url.socket).exists():
+        raise ImageMissing(url.socket)
+    export = await nbd.info(url.uri)
+    if writable and export.is_read_only:
+        raise ReadOnly(str(url), "the server exports it read-only")
+    if writable and not export.can_flush:
+        raise ImageRefused(str(url), "its server cannot flush: no copy could be known to be done")
+    return url.uri
+
+
+def _writable_length(name: str, path: str) -> int:
+    """Bytes of a file or device that can be opened for writing."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as e:
+        raise ReadOnly(name, e.strerror or str(e)) from None
+    try:
+        return os.lseek(fd, 0, os.SEEK_END)
+    finally:
+        os.close(fd)
+
+
+def _direct(path: str) -> bool:
+    """Whether the file system takes O_DIRECT; some (an old tmpfs) answer EINVAL."""
+    # For a folder: a file without a name in it tells for those that will be created.
+    flags = os.O_TMPFILE | os.O_RDWR if os.path.isdir(path) else os.O_RDONLY
+    try:
+        os.close(os.open(path, flags | os.O_DIRECT | os.O_CLOEXEC, 0o600))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,149 @@
+"""Host-wide locks: kernel locks that other processes see, and that a tool can inherit.
+
+Every lock is one byte of one file, at an offset hashed from its name, locked through an open file
+description: the kernel drops it when the last process that holds the description is gone, so a
+tool that inherited it keeps its target locked even when its worker was killed.
+Source: fcntl(2), "Open file description locks".
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+import struct
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import pairwise
+from pathlib import Path
+
+import trio
+
+from protocol.errors import AcquireLockFailure, ReleaseLockFailure
+
+FOLDER = "/run/lock"  # world-writable with the sticky bit, empty after a reboot: Debian's FHS
+NAME = "leasehold.targets"
+FIRST_WAIT = 0.01  # seconds; doubled up to LONGEST_WAIT
+LONGEST_WAIT = 0.25
+# struct flock of 64-bit Linux: short type, short whence, off_t start, off_t length, pid_t pid.
+_FLOCK = struct.Struct("hhqqi4x")
+
+
+class Mode(IntEnum):
+    SHARED = fcntl.F_RDLCK
+    EXCLUSIVE = fcntl.F_WRLCK
+
+
+@dataclass(frozen=True, order=True)
+class Lock:
+    """A name in a namespace, such as ("target", "file:2049:131")."""
+
+    namespace: str
+    name: str
+    mode: Mode
+
+    @property
+    def offset(self) -> int:
+        """Its byte of the file: 62 bits of a hash, so that two names practically never meet."""
+        digest = hashlib.sha256(f"{self.namespace}\0{self.name}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") >> 2
+
+    def __str__(self) -> str:
+        return f"{self.namespace} {self.name}"
+
+
+class Deadlock(RuntimeError):
+    """One lock was asked for in two modes: a programming error."""
+
+
+def ordered(locks: Iterable[Lock]) -> list[Lock]:
+    """The locks in the one order in which everybody takes them, each once."""
+    result = sorted(set(locks))
+    for one, next_ in pairwise(result):
+        if (one.namespace, one.name) == (next_.namespace, next_.name):
+            raise Deadlock(f"{one} is asked for in two modes")
+    return result
+
+
+@asynccontextmanager
+async def held(
+    locks: Iterable[Lock], waiting: Callable[[Lock], None] = lambda lock: None
+) -> AsyncGenerator[int]:
+    """Hold the locks for the body; yields the descriptor that keeps them.
+
+    Waits for each in turn, for as long as it takes: cancel it to give up. `waiting` is called
+    when a lock is not free. A child that inherits the descriptor shares the locks.
+    Raises ReleaseLockFailure (660) when a release fails after the body succeeded; the body's own
+    error wins.
+    """
+    wanted = ordered(locks)
+    fd = _opened()
+    try:
+        for lock in wanted:
+            await _acquire(fd, lock, waiting)
+        yield fd
+        for lock in reversed(wanted):
+            release(fd, lock)
+    finally:
+        os.close(fd)
+
+
+def release(fd: int, lock: Lock) -> None:
+    try:
+        _fcntl(fd, fcntl.F_UNLCK, lock.offset)
+    except OSError as e:
+        raise ReleaseLockFailure(str(lock), e.strerror or str(e)) from e
+
+
+def try_acquire(fd: int, lock: Lock) -> bool:
+    """Take the lock if it is free."""
+    try:
+        _fcntl(fd, lock.mode, lock.offset)
+    except OSError as e:
+        if e.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise AcquireLockFailure(str(lock), e.strerror or str(e)) from e
+    return True
+
+
+async def _acquire(fd: int, lock: Lock, waiting: Callable[[Lock], None]) -> None:
+    # By asking again and not by F_OFD_SETLKW: a thread that waits there cannot be cancelled.
+    wait = FIRST_WAIT
+    while not try_acquire(fd, lock):
+        waiting(lock)
+        await trio.sleep(wait)
+        wait = min(wait * 2, LONGEST_WAIT)
+
+
+def _fcntl(fd: int, type_: int, offset: int) -> None:
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(type_, os.SEEK_SET, offset, 1, 0))
+
+
+def _opened() -> int:
+    """A new description of the lock file, which every user of the host may open and lock."""
+    path = str(Path(FOLDER, NAME))
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        try:
+            # Without O_CREAT first: the kernel refuses that for another user's file in a folder
+            # with the sticky bit (proc(5), fs.protected_regular).
+            fd = os.open(path, flags)
+        except FileNotFoundError:
+            fd = _created(path, flags)
+    except OSError as e:
+        raise AcquireLockFailure(path, e.strerror or str(e)) from e
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise AcquireLockFailure(path, "it is not a regular file; remove it")
+    return fd
+
+
+def _created(path: str, flags: int) -> int:
+    try:
+        fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:  # another process was faster
+        return os.open(path, flags)
+    os.fchmod(fd, 0o666)  # the umask took bits away
+    return fd

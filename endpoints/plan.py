@@ -1,0 +1,62 @@
+"""How a copy will be done: pure decisions from the facts about both ends."""
+
+from dataclasses import dataclass
+
+from endpoints.disk import Disk, NewFile, Target
+from processes.qemu_img import Flags
+from protocol.errors import SameImage
+
+
+@dataclass(frozen=True)
+class Plan:
+    """source to target with qemu-img (`flags`), or through NBD with nbdcopy.
+
+    serve_target: the target is not an NBD server itself: one of ours stands before it, because
+    through NBD the answer to the copy's own flush comes back to the copy tool.
+    """
+
+    source: Disk
+    target: Target
+    tool: str
+    flags: Flags
+    serve_target: bool = False
+
+    @property
+    def path_taken(self) -> str:
+        """For people: `qemu-img, qcow2 file to raw file, -t none -T none -W -m 8`."""
+        ends = f"{self.source.format} {self.source.kind} to {self.target.format} {self.target.kind}"
+        if self.tool == "qemu-img":
+            return f"qemu-img, {ends}, {' '.join(self.flags.argv())}"
+        served = " through qemu-nbd" if self.serve_target else ""
+        zero = ", --destination-is-zero" if self.flags.target_is_zero else ""
+        return f"nbdcopy from qemu-nbd, {ends}{served}, --flush{zero}"
+
+
+def choose(
+    source: Disk,
+    target: Target,
+    *,
+    sparse: bool = False,
+    is_zero: bool = False,
+    limit: int | None = None,
+) -> Plan:
+    """Decide tool and flags. Raises SameImage: the ends share a file, an export or a volume.
+
+    sparse: the target is thin. is_zero: the caller knows that it reads as zeros; a file that we
+    create does. limit: bytes per second.
+    """
+    if str(source.url) == str(target.url) or (
+        isinstance(target, Disk) and source.files & target.files
+    ):
+        raise SameImage(str(target.url))
+    flags = Flags(
+        # Only these two tell of every error of a write; without O_DIRECT the first is refused.
+        cache="none" if target.direct else "writethrough",
+        source_cache="none" if source.direct else "writeback",
+        target_is_zero=is_zero or isinstance(target, NewFile),
+        unordered=target.format == "raw" and not sparse,
+        limit=limit,
+    )
+    if target.kind in ("file", "block"):
+        return Plan(source, target, "qemu-img", flags)
+    return Plan(source, target, "nbdcopy", flags, serve_target=target.kind != "nbd")

@@ -1,0 +1,111 @@
+"""The tracking of one job: its record in the value block of its lease, from take-up to end."""
+
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+
+import trio
+
+from leases import verbs
+from leases.store import Grant, Store, hold
+from protocol.errors import Error, NoSuchLease, SanlockLVBError
+from protocol.record import Expectation, JobRecord, JobStatus
+
+log = logging.getLogger(__name__)
+
+FAIL_TIME = 5.0  # seconds for a failure to be recorded; after that the record stays PENDING
+SUCCEED_TIME = 60.0  # seconds for a success to be recorded; after that its outcome is unknown
+
+
+class Tracked:
+    """One job's lease and what is expected of its record.
+
+    now: wall clock, seconds since the epoch. hardware_id: of this host, kept in the record.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        lease_id: str,
+        expected: Expectation,
+        *,
+        now: Callable[[], float],
+        hardware_id: str,
+    ) -> None:
+        self._store = store
+        self._lease_id = lease_id
+        self._expected = expected
+        self._now = now
+        self._hardware_id = hardware_id
+        self._decided = False  # the lease was taken up, or it is not ours to write to
+
+    @asynccontextmanager
+    async def taken_up(self) -> AsyncGenerator[Grant]:
+        """Hold the lease for the body, whose failure is recorded as FAILED.
+
+        Nothing is written when the lease is held by another or gone (651, 936), or when its
+        record is not the expected one (2009, 912, 911, 703): then it belongs to somebody else.
+        """
+        try:
+            async with self._held() as (grant, record):
+                self._decided = True
+                try:
+                    yield grant
+                except BaseException as e:
+                    await self._record_failure(grant, record, e)
+                    raise
+        except Error:
+            self._decided = True
+            raise
+
+    async def succeed(self, grant: Grant) -> None:
+        """Record SUCCEEDED and read it back; the caller shields this from an abort."""
+        record = await self._expected_record(grant)
+        with trio.move_on_after(SUCCEED_TIME):
+            await grant.write(self._ended(record, JobStatus.SUCCEEDED))
+            return
+        reason = f"not written within {SUCCEED_TIME:.0f} s, the outcome is unknown"
+        raise SanlockLVBError(reason)
+
+    async def fail_early(self, error: BaseException) -> None:
+        """Record FAILED for a job that ended before it took its lease up, while it waited for
+        another lock say; only if the lease can be had in a few seconds."""
+        if self._decided:
+            return
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + FAIL_TIME):
+            try:
+                async with self._held() as (grant, record):
+                    await self._record_failure(grant, record, error)
+                return
+            except Error as e:
+                log.warning("lease %s: %s", self._lease_id, e)
+        error.add_note(f"lease {self._lease_id} stays PENDING: fence it")
+
+    @asynccontextmanager
+    async def _held(self) -> AsyncGenerator[tuple[Grant, JobRecord]]:
+        lease = await verbs.info(self._store, self._lease_id)
+        async with hold(self._store, lease) as grant:
+            # The slot may have been given to another lease before we got it.
+            if await verbs.info(self._store, self._lease_id) != lease:
+                raise NoSuchLease(self._lease_id)
+            yield grant, await self._expected_record(grant)
+
+    async def _expected_record(self, grant: Grant) -> JobRecord:
+        record = await grant.read()
+        (record or JobRecord({})).check(self._expected)
+        assert record is not None
+        return record
+
+    async def _record_failure(self, grant: Grant, record: JobRecord, error: BaseException) -> None:
+        # Shielded and bounded: an abort must still tell the truth on storage, and dead storage
+        # must not keep us here.
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + FAIL_TIME):
+            try:
+                await grant.write(self._ended(record, JobStatus.FAILED))
+                return
+            except Error as e:
+                log.warning("lease %s: %s", self._lease_id, e)
+        error.add_note(f"lease {self._lease_id} may stay PENDING: look at its status, fence it")
+
+    def _ended(self, record: JobRecord, status: JobStatus) -> JobRecord:
+        return record.ended(status, now=int(self._now()), hardware_id=self._hardware_id)

@@ -1,0 +1,244 @@
+"""Where a disk is: the url of an external endpoint as a typed union.
+
+Only what is listed here can be said in a url: no option, protocol or secret can be smuggled in.
+The forms are those that qemu-img(1) documents; the NBD ones also the NBD project's doc/uri.md.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
+
+from processes.nbd import unix_uri
+from processes.qemu_img import Node
+from protocol.errors import BadParameter
+
+URL_LIMIT = 4096
+NBD_PORT = 10809
+ISCSI_PORT = 3260
+RBD_OPTIONS = ("id", "conf", "keyring")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_HOST = re.compile(r"[A-Za-z0-9.:_-]{1,253}\Z")
+_IQN = re.compile(r"[A-Za-z0-9.:-]{1,223}\Z")
+_RBD_NAME = re.compile(r"[^\x00-\x1f/@:=\\]{1,128}\Z")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True)
+class PathUrl:
+    """A regular file or block device, by absolute path."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+
+@dataclass(frozen=True)
+class NbdUnixUrl:
+    """An export of a server on a unix socket."""
+
+    socket: str
+    export: str
+
+    def __str__(self) -> str:
+        return self.uri
+
+    @property
+    def uri(self) -> str:
+        return unix_uri(self.socket, self.export)
+
+    @property
+    def key(self) -> str:
+        return f"nbd+unix:{os.path.realpath(self.socket)}:{self.export}"
+
+    def node(self) -> Node:
+        server = {"type": "unix", "path": self.socket}
+        return {"driver": "nbd", "server": server, "export": self.export}
+
+
+@dataclass(frozen=True)
+class NbdUrl:
+    """An export of a server on the network."""
+
+    host: str
+    port: int
+    export: str
+
+    def __str__(self) -> str:
+        return self.uri
+
+    @property
+    def uri(self) -> str:
+        return f"nbd://{_bracketed(self.host)}:{self.port}/{quote(self.export, safe='')}"
+
+    @property
+    def key(self) -> str:
+        return f"nbd:{self.host.lower()}:{self.port}:{self.export}"
+
+    def node(self) -> Node:
+        server = {"type": "inet", "host": self.host, "port": str(self.port)}
+        return {"driver": "nbd", "server": server, "export": self.export}
+
+
+@dataclass(frozen=True)
+class IscsiUrl:
+    """A logical unit of an iSCSI target."""
+
+    host: str
+    port: int
+    target: str
+    lun: int
+
+    def __str__(self) -> str:
+        return f"iscsi://{_bracketed(self.host)}:{self.port}/{self.target}/{self.lun}"
+
+    @property
+    def key(self) -> str:
+        return f"iscsi:{self.host.lower()}:{self.port}:{self.target}:{self.lun}"
+
+    def node(self) -> Node:
+        portal = f"{_bracketed(self.host)}:{self.port}"
+        at = {"transport": "tcp", "portal": portal, "target": self.target, "lun": self.lun}
+        return {"driver": "iscsi", **at}
+
+
+@dataclass(frozen=True)
+class RbdUrl:
+    """An image of a Ceph pool. options: id (user), conf and keyring (absolute paths)."""
+
+    pool: str
+    namespace: str
+    image: str
+    options: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        space = f"{self.namespace}/" if self.namespace else ""
+        options = "".join(f":{key}={_escaped(value)}" for key, value in self.options)
+        return f"rbd:{self.pool}/{space}{self.image}{options}"
+
+    @property
+    def key(self) -> str:
+        conf = dict(self.options).get("conf", "")  # another file is another cluster
+        return f"rbd:{conf}:{self.pool}/{self.namespace}/{self.image}"
+
+    def node(self) -> Node:
+        # By file name, made anew from checked parts: a node has no option for the keyring.
+        return {"driver": "rbd", "filename": str(self)}
+
+
+NetworkUrl = NbdUnixUrl | NbdUrl | IscsiUrl | RbdUrl
+Url = PathUrl | NetworkUrl
+
+
+def parse(text: str) -> Url:
+    """Read a url. Raises BadParameter (1000) that says what is wrong with it."""
+    if not text or len(text) > URL_LIMIT or _CONTROL.search(text):
+        raise BadParameter("url", f"empty, too long, or with control characters: {text[:80]!r}")
+    try:
+        if text.startswith("/"):
+            return PathUrl(text)
+        if (scheme := _SCHEME.match(text)) is None:
+            raise ValueError("a path must be absolute")
+        reader = _READERS.get(scheme[1].lower())
+        if reader is None:
+            known = ", ".join(f"{name}:" for name in _READERS)
+            raise ValueError(f"unknown protocol {scheme[1]!r}; known: an absolute path, {known}")
+        return reader(text)
+    except ValueError as e:
+        raise BadParameter("url", f"{text!r}: {e}") from None
+
+
+def _nbd_unix(text: str) -> Url:
+    parts = urlsplit(text)
+    query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True)
+    if parts.netloc or parts.fragment or [key for key, _ in query] != ["socket"]:
+        raise ValueError("must be nbd+unix:///EXPORT?socket=/PATH")
+    return NbdUnixUrl(_absolute(query[0][1]), unquote(parts.path.removeprefix("/")))
+
+
+def _nbd(text: str) -> Url:
+    if not text[4:].startswith("//"):
+        return _legacy_nbd(text[4:])
+    parts = urlsplit(text)
+    host, port = _portal(parts, NBD_PORT)
+    return NbdUrl(host, port, unquote(parts.path.removeprefix("/")))
+
+
+def _legacy_nbd(rest: str) -> Url:
+    """`unix:/PATH` or `HOST:PORT`, then perhaps `:exportname=NAME`."""
+    rest, _, export = rest.partition(":exportname=")
+    if rest.startswith("unix:"):
+        return NbdUnixUrl(_absolute(rest[5:]), export)
+    host, separator, port = rest.rpartition(":")
+    if not separator:
+        raise ValueError("must be nbd://HOST[:PORT]/EXPORT, nbd:HOST:PORT or nbd:unix:/PATH")
+    return NbdUrl(_host(host.strip("[]")), _port(port), export)
+
+
+def _iscsi(text: str) -> Url:
+    parts = urlsplit(text)
+    host, port = _portal(parts, ISCSI_PORT)
+    target, _, lun = parts.path.removeprefix("/").partition("/")
+    if not _IQN.match(target) or not re.fullmatch(r"[0-9]{1,5}", lun):
+        raise ValueError("must be iscsi://HOST[:PORT]/IQN/LUN")
+    return IscsiUrl(host, port, target, int(lun))
+
+
+def _rbd(text: str) -> Url:
+    name, *options = re.split(r"(?<!\\):", text.removeprefix(text[:4]))
+    names = name.split("/")
+    if len(names) not in (2, 3) or not all(_RBD_NAME.match(part) for part in names):
+        raise ValueError("must be rbd:POOL/[NAMESPACE/]IMAGE[:OPTION=VALUE]...")
+    pairs: list[tuple[str, str]] = []
+    for option in options:
+        key, separator, value = option.partition("=")
+        if not separator or key not in RBD_OPTIONS or key in dict(pairs):
+            raise ValueError(f"option {key!r}: only {', '.join(RBD_OPTIONS)} may be given, once")
+        value = re.sub(r"\\(.)", r"\1", value)
+        pairs.append((key, value if key == "id" else _absolute(value)))
+    namespace = names[1] if len(names) == 3 else ""
+    return RbdUrl(names[0], namespace, names[-1], tuple(pairs))
+
+
+_READERS: dict[str, Callable[[str], Url]] = {
+    "nbd+unix": _nbd_unix,
+    "nbd": _nbd,
+    "iscsi": _iscsi,
+    "rbd": _rbd,
+}
+
+
+def _portal(parts: SplitResult, default: int) -> tuple[str, int]:
+    if "@" in parts.netloc:
+        raise ValueError("a url must not hold a user or a secret: everybody can read it")
+    if parts.query or parts.fragment:
+        raise ValueError("no options are taken")
+    return _host(parts.hostname or ""), parts.port or default
+
+
+def _host(host: str) -> str:
+    if not _HOST.match(host):
+        raise ValueError("no valid host name")
+    return host
+
+
+def _port(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) < 65536:
+        raise ValueError(f"no valid port: {text!r}")
+    return int(text)
+
+
+def _absolute(path: str) -> str:
+    if not path.startswith("/"):
+        raise ValueError(f"{path!r} is not an absolute path")
+    return path
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _escaped(value: str) -> str:
+    return re.sub(r"([:@=/\\])", r"\\\1", value)

@@ -1,0 +1,120 @@
+"""The registry: every job of this process by id, its events, and its clean-up."""
+
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import trio
+
+from jobs.job import Job
+from protocol.errors import JobExists, JobNotDone, NoSuchJob
+
+log = logging.getLogger(__name__)
+
+Event = tuple[str, dict[str, Any]]  # ("|jobs|status|<id>", info of the job after the move)
+
+AUTODELETE = 3600.0
+BACKLOG = 1000
+
+
+class Registry:
+    """Jobs by id. `now` is a clock that never jumps, in seconds; it measures age only.
+
+    autodelete: seconds after which a job that has ended is forgotten; negative: never. Nothing runs
+    in the background for it: the jobs that are due are dropped on the next call, oldest first.
+    """
+
+    def __init__(
+        self, now: Callable[[], float] = time.monotonic, autodelete: float = AUTODELETE
+    ) -> None:
+        self._now = now
+        self._autodelete = math.inf if autodelete < 0 else autodelete
+        self._jobs: dict[str, Job] = {}
+        self._ended: deque[tuple[float, Job]] = deque()
+        self._subscribers: list[trio.MemorySendChannel[Event]] = []
+
+    def add(self, job: Job) -> None:
+        """Take `job` in. JobExists (69): its id is in use, if only by a job that has ended."""
+        self._forget_old()
+        if job.id in self._jobs:
+            raise JobExists(job.id)
+        self._jobs[job.id] = job
+        job.watch(self._moved)
+        if job.status.ended:
+            self._ended.append((self._now(), job))
+
+    def start(self, job: Job, nursery: trio.Nursery) -> None:
+        """Add `job` and run it in `nursery`."""
+        self.add(job)
+        nursery.start_soon(job.run, name=f"job {job.id}")
+
+    def get(self, job_id: str) -> Job:
+        """NoSuchJob (66): unknown, deleted, or forgotten after its time."""
+        self._forget_old()
+        try:
+            return self._jobs[job_id]
+        except KeyError:
+            raise NoSuchJob(job_id) from None
+
+    def list(self, job_type: str | None = None, job_ids: Iterable[str] = ()) -> tuple[Job, ...]:
+        """The jobs that pass both filters; unknown ids are silently absent.
+
+        An empty filter lets everything pass. With ids the cost is that of the ids, however many
+        jobs are held.
+        """
+        self._forget_old()
+        wanted = dict.fromkeys(job_ids)
+        ids = wanted or self._jobs
+        found = (self._jobs[job_id] for job_id in ids if job_id in self._jobs)
+        return tuple(job for job in found if not job_type or job.job_type == job_type)
+
+    def abort(self, job_id: str) -> None:
+        """NoSuchJob (66); JobNotActive (84)."""
+        self.get(job_id).abort()
+
+    def delete(self, job_id: str) -> None:
+        """Forget a job that has ended. NoSuchJob (66); JobNotDone (68)."""
+        job = self.get(job_id)
+        if not job.status.ended:
+            raise JobNotDone(job_id, job.status.value)
+        del self._jobs[job_id]
+
+    def subscribe(self, backlog: int = BACKLOG) -> trio.MemoryReceiveChannel[Event]:
+        """A channel that gets an Event for every move of every job; close it to end that.
+
+        A subscriber that leaves more than `backlog` events unread loses the newest: no job ever
+        waits for a reader. Events are hints; list() is the truth.
+        """
+        send, receive = trio.open_memory_channel[Event](backlog)
+        self._subscribers.append(send)
+        return receive
+
+    def _moved(self, job: Job) -> None:
+        if self._jobs.get(job.id) is not job:
+            return  # deleted before
+        if job.status.ended:
+            self._ended.append((self._now(), job))
+        event = (f"|jobs|status|{job.id}", job.info())
+        self._subscribers = [send for send in self._subscribers if _sent(send, event)]
+
+    def _forget_old(self) -> None:
+        due = self._now() - self._autodelete
+        while self._ended and self._ended[0][0] <= due:
+            _, job = self._ended.popleft()
+            if self._jobs.get(job.id) is job:  # else deleted, and the id perhaps used again
+                del self._jobs[job.id]
+
+
+def _sent(send: trio.MemorySendChannel[Event], event: Event) -> bool:
+    """Hand `event` over; False when the subscriber is gone."""
+    try:
+        send.send_nowait(event)
+    except trio.WouldBlock:
+        log.warning("a subscriber does not keep up and lost %s", event[0])
+    except trio.BrokenResourceError:
+        send.close()
+        return False
+    return True

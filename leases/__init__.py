@@ -1,0 +1,1 @@
+"""Leases: value block, lease volume, stores, and the verbs over them."""

@@ -1,0 +1,27 @@
+"""The checksum of leader sectors.
+
+Source: docs/formats.md, "Checksum".
+"""
+
+_REFLECTED_CASTAGNOLI = 0x82F63B78
+_START = 0xFFFFFFFE
+
+
+def _table() -> tuple[int, ...]:
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ (_REFLECTED_CASTAGNOLI if value & 1 else 0)
+        table.append(value)
+    return tuple(table)
+
+
+_TABLE = _table()
+
+
+def checksum(data: bytes) -> int:
+    """CRC-32C of `data`, begun with 0xFFFFFFFE and not inverted at the end."""
+    crc = _START
+    for byte in data:
+        crc = crc >> 8 ^ _TABLE[(crc ^ byte) & 0xFF]
+    return crc

@@ -1,0 +1,41 @@
+"""A slot: everything that stands on disk for one lease, one alignment long.
+
+Source: docs/formats.md, "Slot".
+"""
+
+import struct
+from dataclasses import dataclass
+
+from leases import leader
+from leases.geometry import Geometry
+
+_REQUEST_MAGIC = 0x08292011
+_REQUEST_VERSION = 0x00010001
+LVB_SIZE = 512
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A slot to be written: `head` at its start, `lvb` in its place, all the rest zero."""
+
+    head: bytes
+    lvb: bytes
+
+    def pack(self, geometry: Geometry) -> bytes:
+        """The whole slot: `geometry.alignment` bytes."""
+        data = bytearray(geometry.alignment)
+        data[: len(self.head)] = self.head
+        data[geometry.lvb_offset : geometry.lvb_offset + len(self.lvb)] = self.lvb
+        return bytes(data)
+
+
+def fresh(geometry: Geometry, space: str, resource: str, lvb: bytes = bytes(LVB_SIZE)) -> Slot:
+    """The slot of a new lease that nobody owns."""
+    first = leader.fresh(space, resource, sector=geometry.sector, alignment=geometry.alignment)
+    request = struct.pack("<2I", _REQUEST_MAGIC, _REQUEST_VERSION)
+    return Slot(first + request.ljust(geometry.sector, b"\0"), lvb.ljust(geometry.sector, b"\0"))
+
+
+def cleared(geometry: Geometry) -> Slot:
+    """A slot that belongs to no lease: its leader has empty names."""
+    return fresh(geometry, "", "")

@@ -1,0 +1,41 @@
+"""Where an image holds data, in bounded memory: a crafted image may have millions of extents."""
+
+PARTS = 4096
+
+
+class Allocation:
+    """Bytes of data in each of up to 4096 equal parts of an image of `size` bytes."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.total = 0
+        self._part = max(1, -(-size // PARTS))
+        self._data = [0] * (-(-size // self._part))
+        self._sums: list[int] | None = None
+
+    def add(self, start: int, length: int) -> None:
+        """Count `length` bytes of data at `start`; what lies outside of the image is ignored."""
+        end = min(start + length, self.size)
+        position = max(0, start)
+        while position < end:
+            index = position // self._part
+            piece = min(end, (index + 1) * self._part) - position
+            self._data[index] += piece
+            self.total += piece
+            position += piece
+        self._sums = None
+
+    def upto(self, position: float) -> int:
+        """Bytes of data before `position`, exact at the borders of parts, linear between them."""
+        whole, rest = divmod(min(max(position, 0), self.size), self._part)
+        index = int(whole)
+        if index >= len(self._data):
+            return self.total
+        return self._before(index) + int(self._data[index] * rest / self._part)
+
+    def _before(self, index: int) -> int:
+        if self._sums is None:
+            self._sums = [0]
+            for data in self._data:
+                self._sums.append(self._sums[-1] + data)
+        return self._sums[index]

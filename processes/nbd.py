@@ -1,0 +1,124 @@
+"""NBD: facts about a server, a private export of an image, and nbdcopy.
+
+Source: nbdinfo(1), nbdcopy(1), qemu-nbd(8), and the NBD url scheme (nbd project, doc/uri.md).
+"""
+
+import re
+import socket
+import tempfile
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from urllib.parse import quote
+
+import msgspec
+import trio
+
+from processes.failure import tool_error
+from processes.qemu_img import INSPECT, TICK, Moved, Node, ref
+from processes.tool import BACKGROUND, Tool, run, spawned
+from protocol.errors import BadOutput, CannotConnect, FlushFailed, ToolFailed, ToolStalled
+
+START_TIME = 10.0  # seconds until a server of ours must listen
+LOOK = 0.002  # seconds between looks whether it does
+_PROGRESS = re.compile(r"(\d{1,3})/100")
+
+
+class Export(msgspec.Struct, frozen=True, rename="kebab"):
+    """What a server says of one export; size in bytes."""
+
+    export_size: int
+    is_read_only: bool = msgspec.field(name="is_read_only", default=False)
+    can_flush: bool = msgspec.field(name="can_flush", default=False)
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    exports: list[Export]
+
+
+def unix_uri(path: str, export: str = "") -> str:
+    """The url of an export of a server on a unix socket."""
+    return f"nbd+unix:///{quote(export, safe='')}?socket={quote(path, safe='/')}"
+
+
+async def info(uri: str) -> Export:
+    """Ask a server about its export. Raises CannotConnect when it does not answer."""
+    try:
+        output = await run(["nbdinfo", "--json", "--no-content", uri], limits=INSPECT)
+    except (ToolFailed, ToolStalled) as e:
+        reason = e.detail.removeprefix("nbdinfo: ") if isinstance(e, ToolFailed) else str(e)
+        raise CannotConnect(uri, reason) from None
+    try:
+        return msgspec.json.decode(output, type=_Answer).exports[0]
+    except (msgspec.DecodeError, IndexError) as e:
+        raise BadOutput("nbdinfo", str(e)) from None
+
+
+@asynccontextmanager
+async def exported(
+    node: Node, *, writable: bool = False, limit: int | None = None, inherit: Sequence[int]
+) -> AsyncGenerator[tuple[str, Tool]]:
+    """Serve an image to this host's own tools for the body; yields its url and the server.
+
+    The socket lies in a folder that only we can enter: NBD itself asks for no password.
+    limit: bytes per second that may be read from it.
+    """
+    with tempfile.TemporaryDirectory(prefix="leasehold-") as folder:
+        path = f"{folder}/nbd"
+        # Persistent (-t): our look whether it listens counts as a client.
+        argv = ["qemu-nbd", "-t", "--shared=0", "--socket", path, "--discard=unmap"]
+        argv += [] if writable else ["--read-only"]
+        if limit is not None:
+            argv += ["--object", f"throttle-group,id=limit,x-bps-total={limit}"]
+            node = {"driver": "throttle", "throttle-group": "limit", "file": node}
+        argv.append(ref(node))
+        async with spawned(argv, inherit=inherit, priority=BACKGROUND) as server:
+            await _listening(server, path)
+            yield unix_uri(path), server
+
+
+async def copy(
+    source: str,
+    target: str,
+    moved: Moved,
+    *,
+    reader: Tool,
+    target_is_zero: bool,
+    inherit: Sequence[int],
+) -> None:
+    """Copy one export over another and flush it, all in one connection.
+
+    The answer to that flush decides: a server may report a failed flush once only, so a flush
+    through another connection would prove nothing. reader: the server of `source`; its counters
+    tell of the progress between the steps. Raises FlushFailed and the classes of ToolFailed.
+    """
+    argv = ["nbdcopy", "--flush", "--progress=1"]
+    argv += ["--destination-is-zero"] if target_is_zero else []
+    async with spawned([*argv, source, target], inherit=inherit, priority=BACKGROUND) as tool:
+        while (piece := await tool.piece(TICK)) is not None:
+            found = _PROGRESS.search(piece)
+            moved(float(found[1]) if found else None, reader.bytes_moved())
+        if status := await tool.wait():
+            if status > 0 and "flush" in tool.tail:
+                raise FlushFailed(target, tool.tail)
+            raise tool_error(tool.name, status, tool.tail)
+
+
+async def _listening(server: Tool, path: str) -> None:
+    """Wait until the server accepts connections; raise by class when it ends instead."""
+    with trio.move_on_after(START_TIME):
+        while not await _accepts(path):
+            with trio.move_on_after(LOOK) as timer:
+                await server.wait()
+            if not timer.cancelled_caught:
+                raise tool_error(server.name, await server.wait() or 1, server.tail)
+        return
+    raise ToolStalled(server.name, START_TIME)
+
+
+async def _accepts(path: str) -> bool:
+    with trio.socket.socket(socket.AF_UNIX) as client:
+        try:
+            await client.connect(path)
+        except OSError:
+            return False
+    return True

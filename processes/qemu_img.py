@@ -1,0 +1,175 @@
+"""qemu-img: facts about images, and the copy.
+
+Images are always named by a tree of block nodes that we wrote ourselves, as one `json:` argument:
+no name that stands in an image is followed, and no option hides in a file name.
+Source: qemu-img(1); block nodes as in QEMU's QAPI schema, BlockdevOptions.
+"""
+
+import json
+import re
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import trio
+
+from processes.allocation import Allocation
+from processes.tool import BACKGROUND, Limits, run, spawned
+from protocol.errors import BadOutput, ToolFailed, ToolStalled
+
+Node = Mapping[str, Any]
+
+# What looking at an image may cost: a crafted one must not take the host down.
+INSPECT = Limits(cpu=30, memory=1 << 30, seconds=60)
+MAP_SECONDS = 300.0
+MAP = Limits(cpu=120, memory=1 << 30, seconds=MAP_SECONDS)
+TICK = 0.25  # seconds between looks at the counters
+DIFFERENT = 1  # exit status of compare
+_PERCENT = re.compile(r"\((\d{1,3}(?:\.\d+)?)/100%\)")
+
+Moved = Callable[[float | None, int], None]
+"""Gets the percent of the tool when it printed one, and the bytes it has moved (Tool)."""
+
+
+class ImageInfo(msgspec.Struct, frozen=True, rename="kebab"):
+    """What qemu-img sees; sizes in bytes."""
+
+    format: str
+    virtual_size: int
+    actual_size: int | None = None
+    backing_filename: str | None = None
+    encrypted: bool = False
+
+
+class Measure(msgspec.Struct, frozen=True, rename="kebab"):
+    """Bytes that a new image needs: for the data there is, and at most."""
+
+    required: int
+    fully_allocated: int
+
+
+class _Extent(msgspec.Struct, frozen=True):
+    start: int
+    length: int
+    data: bool
+    zero: bool
+
+
+@dataclass(frozen=True)
+class Flags:
+    """How to copy.
+
+    cache: of the target; only `none`, `directsync` and `writethrough` tell of every write error.
+    source_cache: of the source. target_is_zero: it is known to read as zeros.
+    unordered: writes may land in any order. limit: bytes per second.
+    """
+
+    cache: str = "none"
+    source_cache: str = "none"
+    target_is_zero: bool = False
+    unordered: bool = False
+    limit: int | None = None
+
+    def argv(self) -> list[str]:
+        flags = ["-t", self.cache, "-T", self.source_cache]
+        if self.target_is_zero:
+            flags.append("--target-is-zero")
+        if self.unordered:
+            flags += ["-W", "-m", "8"]
+        if self.limit is not None:
+            flags += ["-r", str(self.limit)]
+        return flags
+
+
+def ref(node: Node) -> str:
+    """The node as one argument; begins with `json:`, so it is never taken for an option."""
+    return "json:" + json.dumps(node)
+
+
+async def info(node: Node) -> ImageInfo:
+    """Look at one image, without its backing files: give the node `"backing": None`."""
+    output = await run(["qemu-img", "info", "-U", "--output=json", ref(node)], limits=INSPECT)
+    facts: ImageInfo = _decoded(output, ImageInfo)
+    return facts
+
+
+async def measure(node: Node, format: str) -> Measure:
+    argv = ["qemu-img", "measure", "-U", "--output=json", "-O", format, ref(node)]
+    need: Measure = _decoded(await run(argv, limits=MAP), Measure)
+    return need
+
+
+async def map_(node: Node, size: int) -> Allocation:
+    """Where the `size` bytes of an image hold data, summed up in bounded memory."""
+    allocation = Allocation(size)
+    argv = ["qemu-img", "map", "-U", "--output=json", ref(node)]
+    async with spawned(argv, limits=MAP) as tool:
+        with trio.move_on_after(MAP_SECONDS):
+            while (line := await tool.piece(TICK)) is not None:
+                if text := line.strip("[], "):
+                    extent: _Extent = _decoded(text.encode(), _Extent)
+                    if extent.data and not extent.zero:
+                        allocation.add(extent.start, extent.length)
+            await tool.check()
+            return allocation
+    raise ToolStalled("qemu-img", MAP_SECONDS)
+
+
+async def head(node: Node, count: int) -> bytes:
+    """The first `count` bytes, fewer when the image is shorter."""
+    with tempfile.TemporaryDirectory(prefix="leasehold-") as folder:
+        path = trio.Path(folder, "head")
+        argv = ["qemu-img", "dd", "-U", f"bs={count}", "count=1"]
+        argv += [f"if={ref({'driver': 'raw', 'file': node})}", f"of={path}"]
+        await run(argv, limits=INSPECT)
+        return await path.read_bytes()
+
+
+async def create(path: str, format: str, size: int, options: Sequence[str] = ()) -> None:
+    """Write a new image of `size` bytes to an absolute path; what was there is lost."""
+    argv = ["qemu-img", "create", "-q", "-f", format]
+    for option in options:
+        argv += ["-o", option]
+    await run([*argv, path, str(size)], limits=INSPECT)
+
+
+async def compare(one: Node, other: Node, *, inherit: Sequence[int] = ()) -> bool:
+    """Whether two images hold the same content; a longer one must end in zeros."""
+    argv = ["qemu-img", "compare", "-q", "-U", ref(one), ref(other)]
+    try:
+        await run(argv, inherit=inherit)
+    except ToolFailed as e:
+        if e.status == DIFFERENT:
+            return False
+        raise
+    return True
+
+
+async def convert(
+    source: Node, target: Node, flags: Flags, moved: Moved, *, inherit: Sequence[int]
+) -> None:
+    """Copy `source` over the existing `target`.
+
+    Its exit status says nothing about the last flush: the caller has to flush and check.
+    """
+    argv = ["qemu-img", "convert", "-p", "-n", *flags.argv()]
+    argv += ["-O", target["driver"], ref(source), ref(target)]
+    async with spawned(argv, inherit=inherit, priority=BACKGROUND) as tool:
+        while (piece := await tool.piece(TICK)) is not None:
+            moved(percent(piece), tool.bytes_moved())
+        await tool.check()
+
+
+def percent(piece: str) -> float | None:
+    """The last figure of a line of progress such as `    (12.34/100%)`."""
+    found = _PERCENT.findall(piece)
+    return float(found[-1]) if found else None
+
+
+def _decoded(output: bytes, kind: Any) -> Any:
+    try:
+        return msgspec.json.decode(output, type=kind)
+    except (msgspec.DecodeError, RecursionError) as e:
+        raise BadOutput("qemu-img", str(e)) from None

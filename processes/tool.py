@@ -1,0 +1,255 @@
+"""Run a tool: gone when the body is left, dead when we are, never through a shell."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from processes.failure import tool_error
+from protocol.errors import BadOutput, ToolMissing, ToolStalled
+
+TERM_WAIT = 2.0  # seconds between SIGTERM and SIGKILL
+PIECE_LIMIT = 4096  # characters of one line of progress
+TAIL_LIMIT = 4096  # characters of the error text that is kept
+OUTPUT_LIMIT = 1 << 20
+CHUNK = 1 << 16
+
+# What to tell the user to install, per tool (Debian's names).
+PACKAGES = {"qemu-img": "qemu-utils", "qemu-nbd": "qemu-utils", "qemu-io": "qemu-utils"}
+PACKAGES |= {"nbdcopy": "libnbd-bin", "nbdinfo": "libnbd-bin"}
+
+GUARD = str(Path(__file__).with_name("guard.py"))
+PYTHON = os.path.realpath(sys.executable)
+_LINE_END = re.compile(rb"[\r\n]+")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a tool may use; None is unlimited.
+
+    cpu: seconds of processor time. memory: bytes of address space. seconds: time by the clock.
+    """
+
+    cpu: int | None = None
+    memory: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Priority:
+    """nice: 0..19. io_class: 0 leave, 2 best effort, 3 idle (ionice(1)). io_level: 0..7."""
+
+    nice: int = 0
+    io_class: int = 0
+    io_level: int = 0
+
+
+NO_LIMITS = Limits()
+NORMAL = Priority()
+# A copy must not take the disk from the virtual machines beside it.
+BACKGROUND = Priority(nice=10, io_class=2, io_level=7)
+
+
+class Tool:
+    """A running tool. Only the task that started it may wait for it."""
+
+    def __init__(self, name: str, popen: subprocess.Popen[bytes], errors: int) -> None:
+        assert popen.stdout is not None
+        self.name = name
+        self.pid = popen.pid
+        self._popen = popen
+        self._pidfd = os.pidfd_open(popen.pid)
+        self._stdout = trio.lowlevel.FdStream(os.dup(popen.stdout.fileno()))
+        popen.stdout.close()
+        self._errors = errors
+        self._tail = b""
+        self._rest = b""
+        self._pieces: deque[str] = deque()
+        self._ended = False
+
+    @property
+    def running(self) -> bool:
+        return self._popen.returncode is None
+
+    async def read(self) -> bytes:
+        """The next bytes of its standard output; empty at the end."""
+        return await self._stdout.receive_some(CHUNK)
+
+    async def piece(self, tick: float) -> str | None:
+        """The next piece of standard output, split at CR and LF; None at the end.
+
+        An empty piece after `tick` s of silence, so that the caller can look at the counters.
+        """
+        while not self._pieces:
+            if self._ended:
+                return None
+            chunk = None
+            with trio.move_on_after(tick):
+                chunk = await self.read()
+            if chunk is None:
+                return ""
+            self._split(chunk)
+        return self._pieces.popleft()
+
+    def _split(self, chunk: bytes) -> None:
+        *lines, rest = _LINE_END.split(self._rest + chunk)
+        self._ended = not chunk
+        if self._ended and rest:
+            lines.append(rest)
+        self._rest = rest[-PIECE_LIMIT:]
+        self._pieces.extend(_text(line)[:PIECE_LIMIT] for line in lines if line)
+
+    def bytes_moved(self) -> int:
+        """Bytes that it has read or written through system calls so far, whichever is more.
+
+        It only ever grows while the tool works, zero once it has ended.
+        Source: proc(5), /proc/pid/io, rchar and wchar.
+        """
+        try:
+            text = Path(f"/proc/{self.pid}/io").read_text()
+        except OSError:
+            return 0
+        counters = dict(line.split(": ", 1) for line in text.splitlines())
+        return max(int(counters["rchar"]), int(counters["wchar"]))
+
+    @property
+    def tail(self) -> str:
+        """The beginning of what it wrote to standard error, bounded."""
+        if len(self._tail) < TAIL_LIMIT:
+            with suppress(BlockingIOError):
+                self._tail += os.read(self._errors, TAIL_LIMIT - len(self._tail))
+        return _text(self._tail).strip()
+
+    async def wait(self) -> int:
+        """Wait until it was reaped; its exit status, or minus the signal that ended it.
+
+        The pidfd becomes readable when every thread is gone, so nothing of it can still write.
+        """
+        if self.running:
+            await trio.lowlevel.wait_readable(self._pidfd)
+            self._popen.wait()
+        status: int = self._popen.returncode
+        return status
+
+    async def check(self) -> None:
+        """Wait for its end; raise by class unless it succeeded."""
+        if status := await self.wait():
+            raise tool_error(self.name, status, self.tail)
+
+    async def stop(self) -> None:
+        """End it: SIGTERM, then SIGKILL. Shielded and without a limit: a writer that lives keeps
+        its lease, so nobody may go on before it was reaped."""
+        with trio.CancelScope(shield=True):
+            if self.running:
+                self._popen.send_signal(signal.SIGTERM)
+                with trio.move_on_after(TERM_WAIT):
+                    await self.wait()
+            if self.running:
+                self._popen.kill()
+                await self.wait()
+
+    async def close(self) -> None:
+        try:
+            await self.stop()
+        finally:
+            os.close(self._pidfd)
+            os.close(self._errors)
+            self._stdout.close()
+
+
+def find(tool: str) -> str:
+    """The absolute path of a tool on PATH. Raises ToolMissing, naming its package."""
+    if path := shutil.which(tool):
+        return os.path.abspath(path)
+    raise ToolMissing(tool, PACKAGES.get(tool, tool))
+
+
+@asynccontextmanager
+async def spawned(
+    argv: Sequence[str],
+    *,
+    inherit: Sequence[int] = (),
+    limits: Limits = NO_LIMITS,
+    priority: Priority = NORMAL,
+) -> AsyncGenerator[Tool]:
+    """Run a tool for the body; it was reaped before anything after the body happens.
+
+    inherit: descriptors that the tool keeps open, such as that of the lease that covers it.
+    Standard input is empty, standard error is kept up to a bound, and secrets never belong into
+    `argv`: everybody can read it. `limits.seconds` is not looked at here: see `run`.
+    """
+    path = find(argv[0])
+    guard = [PYTHON, "-I", "-S", GUARD, str(os.getpid()), str(priority.nice)]
+    guard += [str(priority.io_class), str(priority.io_level)]
+    guard += [str(limits.cpu or 0), str(limits.memory or 0)]
+    errors, errors_in = os.pipe2(os.O_CLOEXEC)
+    # Not blocking at either end: a tool that prints more than the pipe holds must not hang.
+    os.set_blocking(errors, False)
+    os.set_blocking(errors_in, False)
+    try:
+        # In this thread on purpose, not in a worker thread: the signal at the parent's death
+        # follows the *thread* that forked, and trio's worker threads end after ten idle seconds.
+        popen = subprocess.Popen(  # noqa: ASYNC220 - see above; it takes a millisecond
+            [*guard, path, *argv[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors_in,
+            pass_fds=inherit,
+            env=_environment(),
+            start_new_session=True,  # Ctrl-C at the terminal is for us, not for the tool
+        )
+    except BaseException:
+        os.close(errors)
+        raise
+    finally:
+        os.close(errors_in)
+    tool = Tool(argv[0], popen, errors)
+    try:
+        yield tool
+    finally:
+        await tool.close()
+
+
+async def run(
+    argv: Sequence[str],
+    *,
+    inherit: Sequence[int] = (),
+    limits: Limits = NO_LIMITS,
+    output_limit: int = OUTPUT_LIMIT,
+) -> bytes:
+    """Run a tool to its end and return its standard output.
+
+    Raises ToolMissing, ToolStalled (limits.seconds), BadOutput (more than output_limit bytes),
+    ToolKilled and the other classes of ToolFailed.
+    """
+    output = bytearray()
+    seconds = float("inf") if limits.seconds is None else limits.seconds
+    async with spawned(argv, inherit=inherit, limits=limits) as tool:
+        with trio.move_on_after(seconds):
+            while chunk := await tool.read():
+                output += chunk
+                if len(output) > output_limit:
+                    raise BadOutput(argv[0], f"more than {output_limit} bytes")
+            await tool.check()
+            return bytes(output)
+    raise ToolStalled(argv[0], seconds)
+
+
+def _environment() -> dict[str, str]:
+    """A small, known environment: messages are read by us, so they must be in English."""
+    kept = {k: os.environ[k] for k in ("PATH", "HOME", "TMPDIR") if k in os.environ}
+    return {"PATH": os.defpath, **kept, "LC_ALL": "C.UTF-8", "TMPDIR": tempfile.gettempdir()}
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")

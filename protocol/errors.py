@@ -1,0 +1,440 @@
+"""Errors: fields are facts, the text is derived from them, the code is the contract.
+
+Codes below 4000 are those that oVirt clients already know; 4000 to 4999 are ours (the engine of
+oVirt owns everything above 5000). docs/failures.md lists each with what to do.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(eq=False)
+class Error(Exception):
+    """Base of every error that a user or a client may see."""
+
+    code: ClassVar[int] = 100
+    text: ClassVar[str] = "internal error"
+
+    def __str__(self) -> str:
+        return self.text.format(**asdict(self))
+
+    def to_rpc(self) -> dict[str, Any]:
+        """The error object of a reply: code, kind (class name), message, data (the facts)."""
+        return {
+            "code": self.code,
+            "kind": type(self).__name__,
+            "message": str(self),
+            "data": asdict(self),
+        }
+
+
+def to_rpc(error: BaseException) -> dict[str, Any]:
+    """Like Error.to_rpc for any exception: one that is not ours has code 100 and its own text."""
+    if isinstance(error, Error):
+        return error.to_rpc()
+    text = str(error) or type(error).__name__
+    return {"code": Error.code, "kind": type(error).__name__, "message": text, "data": {}}
+
+
+# --- what the caller sent ---------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class BadParameter(Error):
+    """A parameter is missing, malformed or out of range; nothing was done."""
+
+    code: ClassVar[int] = 1000
+    text: ClassVar[str] = "bad parameter {name}: {reason}"
+    name: str
+    reason: str
+
+
+@dataclass(eq=False)
+class UnsupportedOperation(Error):
+    """The operation does not fit the thing it was asked of."""
+
+    code: ClassVar[int] = 2009
+    text: ClassVar[str] = "unsupported operation: {reason}"
+    reason: str
+
+
+# --- jobs -------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class NoSuchJob(Error):
+    code: ClassVar[int] = 66
+    text: ClassVar[str] = "no such job: {job_id}"
+    job_id: str
+
+
+@dataclass(eq=False)
+class JobNotDone(Error):
+    """Only a job that has ended can be deleted."""
+
+    code: ClassVar[int] = 68
+    text: ClassVar[str] = "job {job_id} is still {status}: abort it or wait for its end"
+    job_id: str
+    status: str
+
+
+@dataclass(eq=False)
+class JobExists(Error):
+    code: ClassVar[int] = 69
+    text: ClassVar[str] = "job {job_id} exists already: use a new job id"
+    job_id: str
+
+
+@dataclass(eq=False)
+class JobNotActive(Error):
+    """An abort came after the end."""
+
+    code: ClassVar[int] = 84
+    text: ClassVar[str] = "job {job_id} is not active: it is {status}"
+    job_id: str
+    status: str
+
+
+@dataclass(eq=False)
+class ActionStopped(Error):
+    """The job was aborted."""
+
+    code: ClassVar[int] = 443
+    text: ClassVar[str] = "the action was stopped"
+
+
+# --- leases -----------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class AcquireLockFailure(Error):
+    """Somebody else holds the lease or lock; nothing was changed."""
+
+    code: ClassVar[int] = 651
+    text: ClassVar[str] = "cannot acquire {lock}: {reason}"
+    lock: str
+    reason: str
+
+
+@dataclass(eq=False)
+class ReleaseLockFailure(Error):
+    code: ClassVar[int] = 660
+    text: ClassVar[str] = "cannot release {lock}: {reason}"
+    lock: str
+    reason: str
+
+
+@dataclass(eq=False)
+class SanlockLVBError(Error):
+    """The value block of a lease cannot be read, written, or made sense of."""
+
+    code: ClassVar[int] = 703
+    text: ClassVar[str] = "lease value block: {reason}"
+    reason: str
+
+
+@dataclass(eq=False)
+class GenerationMismatch(Error):
+    """The caller acted on an old view of the job: refresh, do not retry."""
+
+    code: ClassVar[int] = 911
+    text: ClassVar[str] = "expected generation {expected}, found {found}"
+    expected: int
+    found: Any
+
+
+@dataclass(eq=False)
+class JobStatusMismatch(Error):
+    """The job has ended or was fenced: a job id is used once, retry with a new one."""
+
+    code: ClassVar[int] = 912
+    text: ClassVar[str] = "expected job status {expected}, found {found}"
+    expected: str
+    found: Any
+
+
+@dataclass(eq=False)
+class NoSuchLease(Error):
+    code: ClassVar[int] = 936
+    text: ClassVar[str] = "no such lease: {lease_id}"
+    lease_id: str
+
+
+@dataclass(eq=False)
+class LeaseLost(Error):
+    """The lease is no longer ours; nothing was written after that was seen."""
+
+    code: ClassVar[int] = 4001
+    text: ClassVar[str] = "lease {lease_id} lost: {reason}"
+    lease_id: str
+    reason: str
+
+
+@dataclass(eq=False)
+class LeaseExists(Error):
+    code: ClassVar[int] = 4002
+    text: ClassVar[str] = "lease {lease_id} exists: {reason}"
+    lease_id: str
+    reason: str
+
+
+@dataclass(eq=False)
+class NoSpace(Error):
+    """Every slot of the lease volume is used."""
+
+    code: ClassVar[int] = 4003
+    text: ClassVar[str] = "no space for lease {lease_id}: all {slots} slots are used; delete leases"
+    lease_id: str
+    slots: int
+
+
+@dataclass(eq=False)
+class LeaseUnstable(Error):
+    """The lease kept changing while its status was read: ask again."""
+
+    code: ClassVar[int] = 4004
+    text: ClassVar[str] = "lease {lease_id} kept changing while it was read: ask again"
+    lease_id: str
+
+
+@dataclass(eq=False)
+class InvalidMetadata(Error):
+    """The index of a lease volume cannot be used."""
+
+    code: ClassVar[int] = 4005
+    text: ClassVar[str] = "lease volume {path}: invalid index ({reason}); rebuild or format it"
+    path: str
+    reason: str
+
+
+@dataclass(eq=False)
+class TruncatedIndex(Error):
+    code: ClassVar[int] = 4006
+    text: ClassVar[str] = "lease volume {path}: index has {available} of {expected} bytes"
+    path: str
+    expected: int
+    available: int
+
+
+@dataclass(eq=False)
+class InvalidRecord(Error):
+    code: ClassVar[int] = 4007
+    text: ClassVar[str] = "lease volume index: invalid record ({reason})"
+    reason: str
+
+
+@dataclass(eq=False)
+class WrongStore(Error):
+    """The lease store does not fit this domain; the reason names the way out."""
+
+    code: ClassVar[int] = 4008
+    text: ClassVar[str] = "domain {sd_id}: {reason}"
+    sd_id: str
+    reason: str
+
+
+# --- storage domains --------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class StorageDomainCreationError(Error):
+    """The folder of a new domain could not be filled; nothing is left of it."""
+
+    code: ClassVar[int] = 351
+    text: ClassVar[str] = "cannot create a storage domain in {path}: {reason}"
+    path: str
+    reason: str
+
+
+@dataclass(eq=False)
+class StorageDomainDoesNotExist(Error):
+    code: ClassVar[int] = 358
+    text: ClassVar[str] = "no such storage domain: {sd_id}"
+    sd_id: str
+
+
+@dataclass(eq=False)
+class StorageDomainAlreadyExists(Error):
+    code: ClassVar[int] = 365
+    text: ClassVar[str] = "storage domain {sd_id} exists already"
+    sd_id: str
+
+
+@dataclass(eq=False)
+class MetaDataSealIsBroken(Error):
+    """The checksum of a domain's metadata does not fit its text."""
+
+    code: ClassVar[int] = 752
+    text: ClassVar[str] = "domain metadata: checksum {found} does not fit, computed {computed}"
+    found: str
+    computed: str
+
+
+@dataclass(eq=False)
+class InvalidDomain(Error):
+    """The folder is not a storage domain that we can use."""
+
+    code: ClassVar[int] = 4010
+    text: ClassVar[str] = "{path} is not a usable storage domain: {reason}"
+    path: str
+    reason: str
+
+
+# --- images and targets -----------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class ImageMissing(Error):
+    """A named source or target does not exist; nothing is created in its place."""
+
+    code: ClassVar[int] = 4101
+    text: ClassVar[str] = "{image} does not exist"
+    image: str
+
+
+@dataclass(eq=False)
+class ImageRefused(Error):
+    """The image is hostile, damaged, or of a kind that is not copied."""
+
+    code: ClassVar[int] = 4102
+    text: ClassVar[str] = "{image} refused: {reason}"
+    image: str
+    reason: str
+
+
+@dataclass(eq=False)
+class WrongFormat(Error):
+    code: ClassVar[int] = 4103
+    text: ClassVar[str] = "{image} is {found}, not {expected}"
+    image: str
+    expected: str
+    found: str
+
+
+@dataclass(eq=False)
+class TooSmall(Error):
+    """The target cannot hold the source; sizes in bytes."""
+
+    code: ClassVar[int] = 4104
+    text: ClassVar[str] = "{image} is too small: {available} bytes, {needed} needed"
+    image: str
+    needed: int
+    available: int
+
+
+@dataclass(eq=False)
+class ReadOnly(Error):
+    code: ClassVar[int] = 4105
+    text: ClassVar[str] = "{image} cannot be written: {reason}"
+    image: str
+    reason: str
+
+
+@dataclass(eq=False)
+class SameImage(Error):
+    code: ClassVar[int] = 4106
+    text: ClassVar[str] = "source and target are one image: {image}"
+    image: str
+
+
+@dataclass(eq=False)
+class CannotConnect(Error):
+    """A server that the source or target lives on did not answer, or went away."""
+
+    code: ClassVar[int] = 4107
+    text: ClassVar[str] = "cannot connect to {image}: {reason}"
+    image: str
+    reason: str
+
+
+# --- tools ------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class ToolMissing(Error):
+    code: ClassVar[int] = 4110
+    text: ClassVar[str] = "{tool} is not installed: install the package {package}"
+    tool: str
+    package: str
+
+
+@dataclass(eq=False)
+class ToolFailed(Error):
+    """A tool ended with an error that has no class of its own; `detail` is what it said."""
+
+    code: ClassVar[int] = 4111
+    text: ClassVar[str] = "{tool} failed with status {status}: {detail}"
+    tool: str
+    status: int
+    detail: str
+
+
+@dataclass(eq=False)
+class NoSpaceLeft(ToolFailed):
+    """ENOSPC or EDQUOT on the target."""
+
+    code: ClassVar[int] = 4112
+    text: ClassVar[str] = "{tool}: no space left on the target: {detail}"
+
+
+@dataclass(eq=False)
+class InputOutputError(ToolFailed):
+    """EIO on the source or target."""
+
+    code: ClassVar[int] = 4113
+    text: ClassVar[str] = "{tool}: input/output error: {detail}"
+
+
+@dataclass(eq=False)
+class ToolKilled(ToolFailed):
+    """The tool was ended by a signal that we did not send; status is minus the signal."""
+
+    code: ClassVar[int] = 4114
+    text: ClassVar[str] = "{tool} was killed by signal {signal}: {detail}"
+    signal: int
+
+
+@dataclass(eq=False)
+class ToolStalled(Error):
+    """The tool did not end within its time limit (seconds)."""
+
+    code: ClassVar[int] = 4115
+    text: ClassVar[str] = "{tool} gave no result within {seconds} s"
+    tool: str
+    seconds: float
+
+
+@dataclass(eq=False)
+class ConnectionLost(ToolFailed):
+    """The server of the source or target went away in the middle."""
+
+    code: ClassVar[int] = 4116
+    text: ClassVar[str] = "{tool}: connection lost: {detail}"
+
+
+@dataclass(eq=False)
+class ImageInUse(ToolFailed):
+    """Another process has the image open, a running virtual machine perhaps."""
+
+    code: ClassVar[int] = 4108
+    text: ClassVar[str] = "{tool}: the image is in use by another process: {detail}"
+
+
+@dataclass(eq=False)
+class FlushFailed(Error):
+    """The target did not confirm that the data is on stable storage: the copy is not done."""
+
+    code: ClassVar[int] = 4117
+    text: ClassVar[str] = "{image}: flush failed, the copy is not on disk: {reason}"
+    image: str
+    reason: str
+
+
+@dataclass(eq=False)
+class BadOutput(Error):
+    """A tool printed something that cannot be read, or too much of it."""
+
+    code: ClassVar[int] = 4118
+    text: ClassVar[str] = "{tool} printed something unexpected: {reason}"
+    tool: str
+    reason: str

@@ -1,0 +1,1 @@
+"""Storage domains and images: what lies on disk, judged before it is used."""

@@ -1,0 +1,1 @@
+"""One folder per package, named like it; acceptance/ sees the whole from outside."""

@@ -1,0 +1,1 @@
+"""The scripts and the command, used as a person uses them."""

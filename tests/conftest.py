@@ -1,0 +1,40 @@
+"""What every test gets: the options and markers that pyproject.toml names."""
+
+import os
+import shutil
+
+import hypothesis
+import pytest
+
+# Slow machines and slow storage are no reason to fail; a failure prints how to repeat it.
+hypothesis.settings.register_profile("leasehold", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("leasehold")
+
+# Debian keeps sanlock, tgtd and mkfs where a user's PATH does not look.
+SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="run the long tests too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the tests marked `full` unless `--full` is given."""
+    if config.getoption("--full"):
+        return
+    long = [item for item in items if item.get_closest_marker("full")]
+    if long:
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose `tools` are missing; in CI, where scripts/setup ran, fail it."""
+    names = [name for marker in item.iter_markers("tools") for name in marker.args]
+    missing = sorted({name for name in names if shutil.which(name, path=SEARCH_PATH) is None})
+    if not missing:
+        return
+    reason = f"not installed: {', '.join(missing)} (scripts/setup installs what the tests need)"
+    if os.environ.get("CI", "").lower() in {"1", "true"}:
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
