@@ -1,7 +1,7 @@
 """Exit codes: which class of error ends the command with which code.
 
-0 ok, 1 the job failed (and every error without a class here), 2 bad usage or bad input, 3 not found, 4
-aborted or fenced, 5 cannot connect, 6 refused by the present state, 7 unresolved.
+0 ok, 1 the job failed (and every error without a class here), 2 bad usage or bad input, 3 not
+found, 4 aborted or fenced, 5 cannot connect, 6 refused by the present state, 7 unresolved.
 """
 
 from protocol import errors
@@ -28,6 +28,8 @@ CODES: dict[type[BaseException], int] = {
     errors.TooSmall: BAD_INPUT,
     errors.ReadOnly: BAD_INPUT,
     errors.SameImage: BAD_INPUT,
+    errors.ImageInUse: BAD_INPUT,
+    errors.StorageDomainCreationError: BAD_INPUT,
     errors.InvalidDomain: BAD_INPUT,
     errors.MetaDataSealIsBroken: BAD_INPUT,
     # not found
@@ -56,6 +58,7 @@ CODES: dict[type[BaseException], int] = {
     errors.InvalidMetadata: REFUSED,
     errors.TruncatedIndex: REFUSED,
     errors.InvalidRecord: REFUSED,
+    errors.InvalidSlot: REFUSED,
 }
 
 

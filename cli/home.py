@@ -33,12 +33,10 @@ async def locked(folder: Path) -> AsyncGenerator[None]:
 
     Raises BadParameter when the home cannot be made or written.
     """
-    with usable(folder):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = _lock_file(folder)
     try:
         # By asking again: a thread that waits in flock(2) could not be cancelled.
-        while not _try_lock(fd):
+        while not _try_lock(fd):  # noqa: ASYNC110 (another process unlocks it)
             await trio.sleep(RETRY)
         yield
     finally:
@@ -69,6 +67,12 @@ def usable(path: Path) -> Generator[None]:
         yield
     except OSError as e:
         raise BadParameter(VARIABLE, f"{e.filename or path}: {e.strerror or e}") from e
+
+
+def _lock_file(folder: Path) -> int:
+    with usable(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _try_lock(fd: int) -> bool:

@@ -87,8 +87,10 @@ def printable(text: str, *, lines: bool = False) -> str:
     )
 
 
-def _write(stream: TextIO, text: str) -> None:
+def _write(stream: TextIO | None, text: str) -> None:
     """Write a line; a reader that is gone is nobody's error, and does not show at exit either."""
+    if stream is None:  # it was closed when we were started
+        return
     try:
         stream.write(text + "\n")
         stream.flush()

@@ -17,7 +17,7 @@ def parse_size(text: str, name: str) -> int:
     whole, fraction, unit = match.groups()
     factor = 1024 ** (UNITS.index(unit.upper()) + 1) if unit else 1
     digits = fraction or ""
-    size, rest = divmod(int(whole + digits) * factor, 10 ** len(digits))
+    size, rest = divmod(int(whole + digits) * int(factor), int(10 ** len(digits)))
     if rest:
         raise BadParameter(name, f"{text!r} is not a whole number of bytes")
     if size > LIMIT:

@@ -57,7 +57,7 @@ async def _by_nbdcopy(
         source, reader = await serve(
             nbd.exported(plan.source.node, limit=plan.flags.limit, inherit=inherit)
         )
-        uri = target.uri
+        uri = str(target.url)  # of an NBD url, what the NBD tools take
         if plan.serve_target:
             uri, _ = await serve(nbd.exported(target.node, writable=True, inherit=inherit))
         await nbd.copy(

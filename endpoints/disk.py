@@ -17,7 +17,6 @@ from protocol.errors import (
     ReadOnly,
     ToolFailed,
     TooSmall,
-    UnsupportedOperation,
 )
 from protocol.messages import Format
 from storage import image
@@ -35,7 +34,6 @@ class Disk:
     node: the tree of block nodes to open, written by us. size: virtual size in bytes.
     direct: it can be opened without the page cache. files: the files and devices that it is made
     of, as (st_dev, st_ino) or for a device (st_rdev, 0): two disks that share one are one.
-    uri: for NBD, the url that the NBD tools take.
     """
 
     url: Url
@@ -45,7 +43,6 @@ class Disk:
     node: Node
     direct: bool = True
     files: frozenset[tuple[int, int]] = frozenset()
-    uri: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ async def source(url: Url, format: Format | None, policy: Policy) -> Disk:
     if isinstance(url, PathUrl):
         chain = await image.inspect(url.path, declared=format, policy=policy)
         return await trio.to_thread.run_sync(_local_source, url, chain)
-    uri = await _nbd_uri(url, writable=False)
+    await _export(url, writable=False)
     try:
         chain = await image.inspect_node(url.node(), str(url), declared=format, policy=policy)
     except ToolFailed as e:
@@ -106,8 +103,7 @@ async def source(url: Url, format: Format | None, policy: Policy) -> Disk:
         format=chain.format,
         size=chain.virtual_size,
         node=chain.node(),
-        files=await trio.to_thread.run_sync(_identities, _paths(chain.links[1:])),
-        uri=uri,
+        files=await trio.to_thread.run_sync(_identities, _paths(chain.links)),
     )
 
 
@@ -140,8 +136,9 @@ def _local_source(url: PathUrl, chain: Chain) -> Disk:
 
 
 def _paths(links: tuple[Link, ...]) -> list[str]:
-    """Every file that a chain is read from."""
-    return [path for link in links for path in (link.path, link.data_file) if path]
+    """Every local file that a chain is read from."""
+    named = [path for link in links for path in (link.path, link.data_file) if path]
+    return [path for path in named if path.startswith("/")]
 
 
 def _identities(paths: list[str]) -> frozenset[tuple[int, int]]:
@@ -153,7 +150,7 @@ async def _path_target(url: PathUrl, format: Format, create_under: tuple[str, ..
     if isinstance(found, NewFile) or format == "raw":
         return found
     # What is written through a qcow2 target must stay in it: no backing file, no data file.
-    chain = await image.inspect(found.url.path, declared=format, policy=Policy(), role="target")
+    chain = await image.inspect(str(found.url), declared=format, policy=Policy(), role="target")
     return replace(found, node=chain.node(), size=chain.virtual_size)
 
 
@@ -198,24 +195,23 @@ def _new_file(url: PathUrl, real: str, format: Format, create_under: tuple[str, 
 
 async def _network_target(url: NetworkUrl, format: Format) -> Disk:
     if format != "raw":
-        # docs/decisions/0004: the flush that ends a copy must be answered to the copy tool.
-        raise UnsupportedOperation(f"{url}: only raw is written to a network volume")
-    uri = await _nbd_uri(url, writable=True)
+        # docs/decisions/0003: the flush that ends a copy must be answered to the copy tool.
+        raise ImageRefused(str(url), "only raw is written to a network volume")
     node: Node = {"driver": "raw", "file": url.node()}
-    if uri:
-        size = (await nbd.info(uri)).export_size
+    if export := await _export(url, writable=True):
+        size = export.export_size
     else:
         try:
             size = (await qemu_img.info(node)).virtual_size
         except ToolFailed as e:
             raise CannotConnect(str(url), e.detail) from None
-    return Disk(url=url, kind=_KINDS[type(url)], format=format, size=size, node=node, uri=uri)
+    return Disk(url=url, kind=_KINDS[type(url)], format=format, size=size, node=node)
 
 
-async def _nbd_uri(url: NetworkUrl, *, writable: bool) -> str:
-    """The url for the NBD tools, after the server was asked; empty for another protocol."""
+async def _export(url: NetworkUrl, *, writable: bool) -> nbd.Export | None:
+    """What an NBD server says of the export; None for another protocol."""
     if not isinstance(url, NbdUrl | NbdUnixUrl):
-        return ""
+        return None
     if isinstance(url, NbdUnixUrl) and not await trio.Path(url.socket).exists():
         raise ImageMissing(url.socket)
     export = await nbd.info(url.uri)
@@ -223,7 +219,7 @@ async def _nbd_uri(url: NetworkUrl, *, writable: bool) -> str:
         raise ReadOnly(str(url), "the server exports it read-only")
     if writable and not export.can_flush:
         raise ImageRefused(str(url), "its server cannot flush: no copy could be known to be done")
-    return url.uri
+    return export
 
 
 def _writable_length(name: str, path: str) -> int:

@@ -7,8 +7,10 @@ from contextlib import asynccontextmanager
 import trio
 
 from leases import verbs
-from leases.store import Grant, Store, hold
-from protocol.errors import Error, NoSuchLease, SanlockLVBError
+from leases.grant import Grant
+from leases.hold import hold
+from leases.store import Store
+from protocol.errors import Error, SanlockLVBError
 from protocol.record import Expectation, JobRecord, JobStatus
 
 log = logging.getLogger(__name__)
@@ -84,16 +86,12 @@ class Tracked:
     @asynccontextmanager
     async def _held(self) -> AsyncGenerator[tuple[Grant, JobRecord]]:
         lease = await verbs.info(self._store, self._lease_id)
-        async with hold(self._store, lease) as grant:
-            # The slot may have been given to another lease before we got it.
-            if await verbs.info(self._store, self._lease_id) != lease:
-                raise NoSuchLease(self._lease_id)
+        async with hold(self._store, lease) as grant:  # looks it up again, once it is ours
             yield grant, await self._expected_record(grant)
 
     async def _expected_record(self, grant: Grant) -> JobRecord:
-        record = await grant.read()
-        (record or JobRecord({})).check(self._expected)
-        assert record is not None
+        record: JobRecord = await grant.read() or JobRecord({})
+        record.check(self._expected)
         return record
 
     async def _record_failure(self, grant: Grant, record: JobRecord, error: BaseException) -> None:

@@ -9,17 +9,18 @@ _START = 0xFFFFFFFE
 
 def _table() -> tuple[int, ...]:
     table = []
-    for value in range(256):
+    for byte in range(256):
+        crc = byte
         for _ in range(8):
-            value = value >> 1 ^ (_REFLECTED_CASTAGNOLI if value & 1 else 0)
-        table.append(value)
+            crc = crc >> 1 ^ (_REFLECTED_CASTAGNOLI if crc & 1 else 0)
+        table.append(crc)
     return tuple(table)
 
 
 _TABLE = _table()
 
 
-def checksum(data: bytes) -> int:
+def checksum(data: bytes | bytearray) -> int:
     """CRC-32C of `data`, begun with 0xFFFFFFFE and not inverted at the end."""
     crc = _START
     for byte in data:

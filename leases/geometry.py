@@ -69,3 +69,6 @@ class Geometry:
     def size(self, leases: int) -> int:
         """Bytes of a volume with room for `leases` leases."""
         return self.offset(leases)
+
+
+DEFAULT = Geometry()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from leases.geometry import MAX_LEASES, Geometry
-from leases.lease import NAME_SIZE
+from leases.lease import NAME, NAME_SIZE
 from protocol.errors import InvalidMetadata, InvalidRecord
 
 METADATA_SIZE = 512
@@ -93,9 +93,9 @@ class Index:
 
     def find(self, lease_id: str) -> Place | None:
         """The first record with this id, in whatever state it is."""
-        if not lease_id:  # would find the free records
+        if not NAME.fullmatch(lease_id):  # "" would find the free records
             return None
-        wanted = lease_id.encode("utf-8").ljust(NAME_SIZE, b"\0") + b"\0"
+        wanted = lease_id.encode("ascii").ljust(NAME_SIZE, b"\0") + b"\0"
         at = self.records.find(wanted)
         while at >= 0:
             if at % RECORD_SIZE == 0:

@@ -233,6 +233,16 @@ class WrongStore(Error):
     reason: str
 
 
+@dataclass(eq=False)
+class InvalidSlot(Error):
+    """The index names a slot in which there is no such lease."""
+
+    code: ClassVar[int] = 4009
+    text: ClassVar[str] = "lease {lease_id}: its slot is damaged ({reason}); rebuild the leases"
+    lease_id: str
+    reason: str
+
+
 # --- storage domains --------------------------------------------------------------------------
 
 

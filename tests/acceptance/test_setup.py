@@ -24,7 +24,7 @@ PACKAGES = [
 ]
 
 # All that scripts/setup may call, besides the stand-ins: above all not the sudo of this machine.
-REAL_COMMANDS = ["chmod", "dirname", "find", "flock", "grep", "ln", "mv", "rm", "sed"]
+REAL_COMMANDS = ["chmod", "dirname", "find", "flock", "grep", "ln", "ls", "mv", "rm", "sed"]
 
 
 class Machine:
@@ -35,7 +35,7 @@ class Machine:
         self.bin = path / "bin"
         self.log = path / "log"
         self.policy = self.root / "usr/sbin/policy-rc.d"
-        for folder in ("usr/sbin", "var/lib/dpkg", "etc/rc2.d", *map(os.path.dirname, NEW_LINKS)):
+        for folder in ("usr/sbin", "var/lib/dpkg/updates", *map(os.path.dirname, NEW_LINKS)):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
         self.bin.mkdir()
         for name in REAL_COMMANDS:
@@ -163,6 +163,13 @@ def test_the_policy_of_a_killed_setup_is_taken_away_by_the_next(machine: Machine
     machine.installed(PACKAGES)
     assert machine.setup() == (0, "")
     assert machine.policy.read_text() == "the old one"
+
+
+def test_an_interrupted_installation_is_completed_first(fresh: Machine) -> None:
+    (fresh.root / "var/lib/dpkg/updates/0001").touch()
+    fresh.command("dpkg", f'echo "dpkg $*" >>{fresh.log}')
+    assert fresh.setup()[0] == 0
+    assert fresh.log.read_text().startswith("dpkg --configure -a\n")
 
 
 def test_without_root_and_sudo_the_apt_line_is_printed_and_the_exit_is_2(machine: Machine) -> None:

@@ -1,0 +1,22 @@
+"""The tree of commands. Importing it costs typer and nothing else of weight."""
+
+from typing import Annotated
+
+import typer
+
+from cli import copy, domain, lease
+from cli.command import group
+
+app = group("leasehold", "Copy virtual disks as tracked jobs.")
+
+
+@app.callback()
+def leasehold(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Copy virtual disks as tracked jobs, whose truth lives in a lease on shared storage."""
+
+
+app.add_typer(domain.app)
+app.add_typer(lease.app)
+copy.register(app)

@@ -1,0 +1,135 @@
+"""One tracked copy in the foreground: checks, lease, job, and what is told about its end."""
+
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import trio
+
+from cli import exits, known
+from cli.hardware import hardware_id
+from cli.interrupt import Interrupt
+from cli.lease_text import hosts, meaning, status_object
+from cli.output import Output, explained
+from cli.progress import follow
+from cli.request import Order
+from cli.sizes import format_rate, format_size
+from cli.tracking import FIRST_GENERATION, Tracking
+from endpoints.copy_data import checked, copy
+from endpoints.domain import open_store
+from jobs.job import Job, Report, Status
+from leases.verbs import LeaseStatus
+from protocol.errors import ActionStopped, Error
+
+STOPPING = "stopping: the copy tool is being ended, then the lease is given back"
+STOPPING_ALREADY = "stopping already: it ends when no process can write to the target any more"
+
+
+async def copied(order: Order, out: Output, interrupt: Interrupt) -> int:
+    """Do what was ordered; returns the exit code.
+
+    Raises every error that is found before there is a job. ActionStopped (443): aborted so early.
+    """
+    job_id = order.job_id or str(uuid.uuid4())
+    with trio.CancelScope() as scope:
+        interrupt.then(scope.cancel)
+        tracking = await _prepared(order, job_id)
+    if scope.cancelled_caught:
+        raise ActionStopped
+    # From here on a signal aborts the job and nothing else: a lease that was made is used.
+    interrupt.then(lambda: None)
+    generation = await tracking.take_up()
+    job = _job(order, tracking, generation, interrupt)
+    interrupt.then(lambda: _stop(job, interrupt, out))
+    out.note(f"job {job_id}: {job.description}, lease in storage domain {tracking.sd_id}")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follow, job, out)
+        await job.run()
+        nursery.cancel_scope.cancel()
+    if job.status is Status.DONE:
+        return await _succeeded(order, tracking, job, out)
+    return await _ended(tracking, job, out)
+
+
+async def _prepared(order: Order, job_id: str) -> Tracking:
+    """Everything that can be found wrong before there is a lease or a job."""
+    order.request(str(uuid.UUID(int=0)), job_id, FIRST_GENERATION)  # before anything is made
+    opened = await (known.opened(order.domain) if order.domain else known.default_domain())
+    await checked(order.request(opened.id, job_id, FIRST_GENERATION))
+    store = await open_store(opened, order.store, change_index=True)
+    return Tracking(store, opened.id, job_id, await hardware_id())
+
+
+def _job(order: Order, tracking: Tracking, generation: int, interrupt: Interrupt) -> Job:
+    request = order.request(tracking.sd_id, tracking.job_id, generation)
+
+    async def work(report: Report) -> dict[str, Any]:
+        if interrupt.asked:  # it came while the lease was made: now there is a job to abort
+            job.abort()
+        return await copy(
+            request, tracking.store, report, now=time.time, hardware_id=tracking.hardware_id
+        )
+
+    job = Job(tracking.job_id, work, description=f"copy {order.source} to {order.destination}")
+    return job
+
+
+def _stop(job: Job, interrupt: Interrupt, out: Output) -> None:
+    if job.status.ended:
+        return
+    out.warn(STOPPING if interrupt.asked == 1 else STOPPING_ALREADY)
+    if job.status is not Status.PENDING:  # else its work sees that it was asked
+        job.abort()
+
+
+async def _succeeded(order: Order, tracking: Tracking, job: Job, out: Output) -> int:
+    result = job.result or {}
+    facts = {**job.info(), **result, **_names(tracking)}
+    if not order.keep_lease:
+        try:
+            await tracking.remove()
+        except Error as e:
+            out.warn(f"the copy is done, but its lease could not be removed: {explained(e)}")
+    text = (
+        f"copied {format_size(result.get('bytes', 0))} in {result.get('seconds')} s"
+        f" ({format_rate(result.get('rate', 0))}; {result.get('path_taken')})"
+    )
+    out.done(facts, text)
+    return exits.OK
+
+
+async def _ended(tracking: Tracking, job: Job, out: Output) -> int:
+    """Tell of a job that failed or was aborted, and what its lease says."""
+    lease = await tracking.status()
+    facts: dict[str, Any] = {**_names(tracking), "job": job.info()}
+    if lease is not None:
+        facts["lease"] = status_object(lease)
+    aborted = job.status is Status.ABORTED
+    error = job.error or ActionStopped()
+    if out.json:
+        out.error(ActionStopped() if aborted else error, facts)
+    else:
+        out.warn(_story(job, error, aborted=aborted))
+        out.warn(_lease_story(tracking, lease))
+    return exits.ABORTED if aborted else exits.after_job(job.error)
+
+
+def _story(job: Job, error: Exception, *, aborted: bool) -> str:
+    if not aborted:
+        return f"job {job.id} failed: {explained(error)}"
+    cleanup = f"; while it stopped: {explained(error)}" if job.error else ""
+    return f"job {job.id} was aborted{cleanup}"
+
+
+def _lease_story(tracking: Tracking, lease: LeaseStatus | None) -> str:
+    look = f"look with `leasehold lease status {tracking.sd_id} {tracking.job_id}`"
+    if lease is None:
+        return f"its lease could not be read; {look}"
+    if lease.owners:
+        return f"its lease is held by host {hosts(lease)}; {look}"
+    return f"its lease is kept and says: {meaning(lease.metadata)}; {look}"
+
+
+def _names(tracking: Tracking) -> Mapping[str, str]:
+    return {"job_id": tracking.job_id, "sd_id": tracking.sd_id, "lease_id": tracking.job_id}

@@ -1,0 +1,100 @@
+"""A grant: the proof that this process holds a lease, and the access to its value block."""
+
+from collections.abc import Callable
+
+import trio
+
+from leases import lvb, value_block
+from leases.geometry import Geometry
+from leases.lease import Lease
+from leases.sector import Sectors
+from leases.worker import run
+from protocol.errors import LeaseLost, SanlockLVBError
+from protocol.record import JobRecord
+
+_WATCH_SECONDS = 1.0
+
+
+class Grant:
+    """A lease that is held, until the store takes it back.
+
+    `fd` is to be inherited (pass_fds) by every process that can write under this lease: the lease
+    is held until all of them are gone, even when this process is killed.
+    verify, load and put block; check, read and write are the same in a worker thread.
+    """
+
+    def __init__(
+        self,
+        lease: Lease,
+        sectors: Sectors,
+        geometry: Geometry,
+        *,
+        leader: bytes | None,
+        lost: Callable[[], str | None],
+        fd: int,
+    ) -> None:
+        """leader: its sector as it stands while the lease is ours; None: not looked at.
+
+        lost: the store's own reasons to say that the lease is no longer ours.
+        """
+        self.lease = lease
+        self.sectors = sectors
+        self.fd = fd
+        self._geometry = geometry
+        self._leader = leader
+        self._lost = lost
+
+    async def check(self) -> None:
+        """Raises LeaseLost unless the lease is still ours."""
+        await run(self.verify)
+
+    async def read(self) -> JobRecord | None:
+        """The record in the value block; None: never written. Raises SanlockLVBError (703)."""
+        return await run(self.load)
+
+    async def write(self, record: JobRecord | None) -> None:
+        """Write the value block: check, write, read back, check.
+
+        Raises LeaseLost (from the first check: nothing was written) and SanlockLVBError (703).
+        """
+        await run(self.put, record)
+
+    async def wait_lost(self) -> LeaseLost:
+        """Return when the lease is seen to be lost."""
+        while True:
+            await trio.sleep(_WATCH_SECONDS)
+            try:
+                await self.check()
+            except LeaseLost as e:
+                return e
+
+    def verify(self) -> None:
+        """`check`, blocking."""
+        reason = self._lost()
+        if reason is None and self._leader is not None:
+            reason = self._leader_changed(self._leader)
+        if reason is not None:
+            raise LeaseLost(self.lease.lease_id, reason)
+
+    def load(self) -> JobRecord | None:
+        """`read`, blocking."""
+        return lvb.decode(value_block.read(self.sectors, self._geometry, self.lease.offset))
+
+    def put(self, record: JobRecord | None) -> None:
+        """`write`, blocking."""
+        self.verify()
+        failure: SanlockLVBError | None = None
+        try:
+            value_block.write(self.sectors, self._geometry, self.lease.offset, record)
+        except SanlockLVBError as e:
+            failure = e
+        self.verify()  # that the lease is lost explains what was read back
+        if failure:
+            raise failure
+
+    def _leader_changed(self, ours: bytes) -> str | None:
+        try:
+            leader = self.sectors.read(self.lease.offset, self._geometry.sector)
+        except OSError as e:
+            return f"its leader cannot be read: {e}"
+        return None if leader == ours else "its leader was changed by somebody else"

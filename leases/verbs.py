@@ -1,0 +1,32 @@
+"""The lease verbs, over any store."""
+
+from leases.creation import create
+from leases.deletion import delete
+from leases.fencing import fence
+from leases.index import Listed
+from leases.lease import Lease
+from leases.status import LeaseStatus, status
+from leases.store import Store
+from leases.worker import run
+
+__all__ = ["LeaseStatus", "create", "delete", "fence", "info", "leases", "status"]
+
+
+async def info(store: Store, lease_id: str) -> Lease:
+    """Where the lease is. Raises NoSuchLease (936), InvalidRecord, and those of the index."""
+
+    def work() -> Lease:
+        with store.volume.open() as sectors:
+            return store.volume.lookup(sectors, lease_id)
+
+    return await run(work)
+
+
+async def leases(store: Store) -> list[Listed]:
+    """All leases of the domain, in the order of their slots."""
+
+    def work() -> list[Listed]:
+        with store.volume.open() as sectors:
+            return store.volume.list(sectors)
+
+    return await run(work)

@@ -1,0 +1,130 @@
+"""The lease volume (xleases): index and slots in one file.
+
+Everything here blocks and takes no lock: use it in worker threads, and change the index only
+while holding the index lease. Source: docs/formats.md, "Lease volume".
+"""
+
+import os
+from dataclasses import dataclass
+
+from leases import index as codec
+from leases import range_lock
+from leases.geometry import MAX_LEASES, Geometry
+from leases.index import EMPTY, INDEX_SIZE, METADATA_SIZE, RECORD_SIZE, Index, Listed
+from leases.lease import Lease
+from leases.sector import Sectors
+from protocol.errors import (
+    AcquireLockFailure,
+    BadParameter,
+    InvalidMetadata,
+    LeaseLost,
+    NoSuchLease,
+    TruncatedIndex,
+)
+
+# The smallest multiple of RECORD_SIZE that holds the metadata: records are numbered from here.
+_FIRST_RECORD = METADATA_SIZE
+
+
+@dataclass(frozen=True)
+class LeaseVolume:
+    """The lease volume at `path` of the lockspace (domain) `sd_id`."""
+
+    path: str
+    sd_id: str
+    geometry: Geometry
+
+    def open(self, *, write: bool = False) -> Sectors:
+        return Sectors.open(self.path, write=write)
+
+    def index(self, sectors: Sectors) -> Index:
+        """Read the index. Raises TruncatedIndex, InvalidMetadata (also: of another lockspace)."""
+        size = sectors.size()
+        start = self.geometry.index_offset
+        if size < start + INDEX_SIZE:
+            raise TruncatedIndex(self.path, INDEX_SIZE, max(0, size - start))
+        used = METADATA_SIZE + self.geometry.leases(size) * RECORD_SIZE
+        blocks = -(-used // self.geometry.sector)
+        data = sectors.read(start, blocks * self.geometry.sector)
+        index = Index.parse(data[:used], path=self.path)
+        if index.lockspace != self.sd_id:
+            raise InvalidMetadata(self.path, f"it belongs to lockspace {index.lockspace!r}")
+        return index
+
+    def lease(self, lease_id: str, number: int) -> Lease:
+        return Lease(self.sd_id, lease_id, self.path, self.geometry.offset(number))
+
+    def lookup(self, sectors: Sectors, lease_id: str) -> Lease:
+        """Raises NoSuchLease (936), InvalidRecord, and what `index` raises."""
+        place = self.index(sectors).find(lease_id)
+        if place is None:
+            raise NoSuchLease(lease_id)
+        place.check()
+        if place.updating:
+            raise NoSuchLease(lease_id)
+        return self.lease(lease_id, place.number)
+
+    def confirm(self, sectors: Sectors, lease: Lease) -> None:
+        """Look a lease up again where it was found; raises NoSuchLease (936): gone or moved."""
+        number = self.geometry.number(lease.offset)
+        start, place = self._block(number)
+        data = sectors.read(start, self.geometry.sector)[place : place + RECORD_SIZE]
+        wanted = codec.record(lease.lease_id, lease.offset)
+        # The offset in the record is only informative, so it is not compared.
+        if data[:49] != wanted[:49] or codec.Place(number, data).updating:
+            raise NoSuchLease(lease.lease_id)
+
+    def list(self, sectors: Sectors) -> list[Listed]:
+        """All leases, those that are not to be used as well, in the order of their slots."""
+        return self.index(sectors).leases(self.geometry)
+
+    def write_record(self, sectors: Sectors, number: int, record: bytes, *, over: bytes) -> None:
+        """Replace the record `over` and read it back. The caller holds the index lease.
+
+        Raises LeaseLost: another record stands there, or afterwards not ours, so somebody else
+        changes the index as well.
+        """
+        start, place = self._block(number)
+        block = sectors.read(start, self.geometry.sector)
+        if block[place : place + RECORD_SIZE] != over:
+            raise LeaseLost(INDEX_LEASE, f"record {number} was changed by somebody else")
+        block = block[:place] + record + block[place + RECORD_SIZE :]
+        sectors.write(start, block)
+        if sectors.read(start, self.geometry.sector) != block:
+            raise LeaseLost(INDEX_LEASE, f"record {number} reads back changed")
+
+    def _block(self, number: int) -> tuple[int, int]:
+        """Offset of the sector with record `number`, and the record's place in it."""
+        at = _FIRST_RECORD + number * RECORD_SIZE
+        place = at % self.geometry.sector
+        return self.geometry.index_offset + at - place, place
+
+    def index_lease(self) -> Lease:
+        """The lease around changes of the index: the reserved slot."""
+        return Lease(self.sd_id, INDEX_LEASE, self.path, self.geometry.index_lock_offset)
+
+
+INDEX_LEASE = "leasehold-index"
+
+
+def format_volume(volume: LeaseVolume, *, now: int, leases: int | None = None) -> None:
+    """Write an empty index; whatever leases there were are gone. Blocks.
+
+    now: seconds since the epoch, kept as mtime. leases: allocate the file in full with room for
+    so many; None keeps the size that it has. The file is made if there is none.
+    Raises AcquireLockFailure (651) while a process of this host holds a lease in it, and OSError.
+    """
+    if leases is not None and not 1 <= leases <= MAX_LEASES:
+        raise BadParameter("leases", f"must be 1 to {MAX_LEASES}")
+    os.close(os.open(volume.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o664))
+    with volume.open(write=True) as sectors:
+        if not range_lock.lock(sectors.fd, 0, 0):
+            raise AcquireLockFailure(volume.path, "leases in it are held")
+        if leases is not None:
+            os.posix_fallocate(sectors.fd, 0, volume.geometry.size(leases))
+        sectors.write(volume.geometry.index_offset, _empty_index(volume.sd_id, now))
+        os.fsync(sectors.fd)  # the size of the file too, which O_DSYNC need not write
+
+
+def _empty_index(lockspace: str, now: int) -> bytes:
+    return codec.metadata(lockspace, now) + EMPTY * MAX_LEASES
