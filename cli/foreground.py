@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,16 +36,19 @@ async def copied(order: Order, out: Output, interrupt: Interrupt) -> int:
     with trio.CancelScope() as scope:
         interrupt.then(scope.cancel)
         tracking = await _prepared(order, job_id)
+        try:
+            # Cancelled, it has made no lease; a lease that was made is used, by an aborted job.
+            generation = await tracking.take_up()
+        except Error as e:
+            out.error(e, _names(tracking))
+            return exits.before_job(e)
     if scope.cancelled_caught:
         raise ActionStopped
-    # From here on a signal aborts the job and nothing else: a lease that was made is used.
-    interrupt.then(lambda: None)
-    generation = await tracking.take_up()
     job = _job(order, tracking, generation, interrupt)
-    interrupt.then(lambda: _stop(job, interrupt, out))
-    out.note(f"job {job_id}: {job.description}, lease in storage domain {tracking.sd_id}")
+    said = deque([f"job {job_id}: {job.description}, lease in storage domain {tracking.sd_id}"])
+    interrupt.then(lambda: _stop(job, interrupt, said))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(follow, job, out)
+        nursery.start_soon(follow, job, said, out)
         await job.run()
         nursery.cancel_scope.cancel()
     if job.status is Status.DONE:
@@ -54,9 +58,9 @@ async def copied(order: Order, out: Output, interrupt: Interrupt) -> int:
 
 async def _prepared(order: Order, job_id: str) -> Tracking:
     """Everything that can be found wrong before there is a lease or a job."""
-    order.request(str(uuid.UUID(int=0)), job_id, FIRST_GENERATION)  # before anything is made
+    nowhere = str(uuid.UUID(int=0))
+    await checked(order.request(nowhere, job_id, FIRST_GENERATION))  # before a domain is made
     opened = await (known.opened(order.domain) if order.domain else known.default_domain())
-    await checked(order.request(opened.id, job_id, FIRST_GENERATION))
     store = await open_store(opened, order.store, change_index=True)
     return Tracking(store, opened.id, job_id, await hardware_id())
 
@@ -75,10 +79,10 @@ def _job(order: Order, tracking: Tracking, generation: int, interrupt: Interrupt
     return job
 
 
-def _stop(job: Job, interrupt: Interrupt, out: Output) -> None:
+def _stop(job: Job, interrupt: Interrupt, said: deque[str]) -> None:
     if job.status.ended:
         return
-    out.warn(STOPPING if interrupt.asked == 1 else STOPPING_ALREADY)
+    said.append(STOPPING if interrupt.asked == 1 else STOPPING_ALREADY)
     if job.status is not Status.PENDING:  # else its work sees that it was asked
         job.abort()
 
@@ -89,7 +93,7 @@ async def _succeeded(order: Order, tracking: Tracking, job: Job, out: Output) ->
     if not order.keep_lease:
         try:
             await tracking.remove()
-        except Error as e:
+        except (Error, OSError) as e:
             out.warn(f"the copy is done, but its lease could not be removed: {explained(e)}")
     text = (
         f"copied {format_size(result.get('bytes', 0))} in {result.get('seconds')} s"

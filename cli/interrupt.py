@@ -41,8 +41,7 @@ def run(body: Callable[[Interrupt], Awaitable[T]]) -> T:
     early = 0
 
     def remember(number: int, frame: FrameType | None) -> None:
-        # Outside of the receiver below: before it, a request that is not lost; after it, the
-        # command is over and must not die with the wrong exit code while it prints.
+        # Outside of the receiver below: before it, a request that is not lost.
         nonlocal early
         early += 1
 
@@ -66,6 +65,11 @@ def run(body: Callable[[Interrupt], Awaitable[T]]) -> T:
         return trio.run(main)
     except ExceptionGroup as e:
         raise telling(e) from None
+    finally:
+        for number in heard:
+            # Python gives the signals that it handles back to the system before it is gone; one
+            # that comes then would kill us with another exit code than that of the command.
+            signal.signal(number, signal.SIG_IGN)
 
 
 def run_stoppable(body: Callable[[], Awaitable[T]]) -> T:

@@ -7,12 +7,14 @@ goes on must not be torn by its own messages.
 import contextlib
 import json
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any
 
 from protocol import errors
+
+STDOUT = 1
+STDERR = 2
 
 # The way out of an error whose own text does not name it.
 WAYS_OUT: dict[type[BaseException], str] = {
@@ -21,9 +23,8 @@ WAYS_OUT: dict[type[BaseException], str] = {
     errors.NoSuchLease: "`leasehold lease list SD` shows those that exist",
     errors.AcquireLockFailure: "it is in use: wait for its owner, or abort that",
     errors.JobStatusMismatch: "a job id is used once: use a new one",
-    errors.UnsupportedOperation: "`leasehold lease status SD LEASE` shows what is there",
     errors.LeaseExists: "use another id, or look with `leasehold lease status SD LEASE`",
-    errors.ImageMissing: "check the name; only a plain file is made when it is missing",
+    errors.ImageMissing: "check the name; a device or network volume is never created",
     errors.CannotConnect: "check that its server runs and can be reached",
     errors.ReadOnly: "check its permissions",
     errors.StorageDomainAlreadyExists: "`leasehold domain open PATH` opens it",
@@ -39,7 +40,7 @@ class Output:
 
     def result(self, value: Mapping[str, Any], text: str) -> None:
         """The result that was asked for: `value` for programs, `text` for people."""
-        _write(sys.stdout, as_json(value) if self.json else printable(text, lines=True))
+        _print(as_json(value) if self.json else printable(text, lines=True))
 
     def done(self, value: Mapping[str, Any], text: str) -> None:
         """Like result, for a command whose result is that it was done: --quiet says no text."""
@@ -53,14 +54,14 @@ class Output:
 
     def warn(self, text: str) -> None:
         """Something to know even with --quiet."""
-        _write(sys.stderr, f"leasehold: {printable(text)}")
+        tell(f"leasehold: {printable(text)}\n")
 
     def error(self, error: BaseException, data: Mapping[str, Any] | None = None) -> None:
         """The one error of a command; `data` are facts beyond those of the error itself."""
         if self.json:
             described = errors.to_rpc(error)
             described["data"] = {**described["data"], **(data or {})}
-            _write(sys.stdout, as_json({"error": described}))
+            _print(as_json({"error": described}))
         else:
             self.warn(explained(error))
 
@@ -87,20 +88,43 @@ def printable(text: str, *, lines: bool = False) -> str:
     )
 
 
-def _write(stream: TextIO | None, text: str) -> None:
-    """Write a line; a reader that is gone is nobody's error, and does not show at exit either."""
-    if stream is None:  # it was closed when we were started
-        return
+def tell(text: str) -> None:
+    """Write to stderr; a reader that is gone is nobody's error.
+
+    Not through sys.stderr: a thread that is stuck in a write there holds a lock, over which the
+    interpreter would stumble at exit.
+    """
+    rest = text.encode(errors="backslashreplace")
     try:
-        stream.write(text + "\n")
-        stream.flush()
+        while rest:
+            rest = rest[os.write(STDERR, rest) :]
+    except OSError:
+        _silence(STDERR)
+
+
+def _print(text: str) -> None:
+    """Write a line to stdout; that its reader is gone does not show at exit either."""
+    try:
+        print(text, flush=True)
     except (OSError, ValueError):  # ValueError: closed
-        close_for_good(stream)
+        _silence(STDOUT)
 
 
-def close_for_good(stream: TextIO) -> None:
-    """Let what is still buffered go nowhere, so that Python's last flush does not fail."""
-    with contextlib.suppress(OSError, ValueError):
+def _silence(fd: int) -> None:
+    """Let everything that is written to `fd`, or still buffered for it, go nowhere."""
+    with contextlib.suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
+        os.dup2(nowhere, fd)
         os.close(nowhere)
+
+
+def keep_standard_streams() -> None:
+    """Open what we were started without, so that no file of ours gets the number of stderr.
+
+    A message would be written into that file: into a lease, say.
+    """
+    for fd in (0, STDOUT, STDERR):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is `fd`

@@ -1,11 +1,13 @@
 """The progress of a job on stderr: a bar on a terminal, a line now and then elsewhere."""
 
-import sys
-from typing import Any, Protocol
+import io
+import os
+from collections import deque
+from typing import IO, Any, Protocol, cast
 
 import trio
 
-from cli.output import Output, close_for_good
+from cli.output import STDERR, Output, printable, tell
 from cli.sizes import format_duration, format_rate, format_size
 from jobs.job import Job
 
@@ -16,34 +18,33 @@ FAREWELL = 1.0  # seconds for the last picture
 
 class View(Protocol):
     def show(self, info: dict[str, Any]) -> None: ...
+    def say(self, text: str) -> None: ...
     def close(self) -> None: ...
 
 
-async def follow(job: Job, out: Output) -> None:
-    """Show how `job` goes, until cancelled. Nothing with --quiet.
+async def follow(job: Job, said: deque[str], out: Output) -> None:
+    """Show how `job` goes, and what is put into `said`, until cancelled. Nothing with --quiet.
 
     Pictures are made in a worker thread: a terminal that is held up (Ctrl-S), or a pipe that
     nobody reads, holds up the picture and not the job.
     """
-    if out.quiet or sys.stderr is None:
+    if out.quiet:
         return
-    view: View = Bar(job) if sys.stderr.isatty() else Lines(out)
+    view: View = Bar(job) if os.isatty(STDERR) else Lines(out)
+
+    def picture() -> None:
+        while said:
+            view.say(said.popleft())
+        view.show(job.info())
+
     try:
         while True:
-            await _draw(view.show, job.info())
+            await trio.to_thread.run_sync(picture, abandon_on_cancel=True)
             await trio.sleep(EVERY)
     finally:
-        with trio.move_on_after(FAREWELL) as scope:
-            scope.shield = True
-            await _draw(view.show, job.info())
-            await _draw(view.close)
-
-
-async def _draw(picture: Any, *arguments: Any) -> None:
-    try:
-        await trio.to_thread.run_sync(picture, *arguments, abandon_on_cancel=True)
-    except (OSError, ValueError):  # the terminal is gone
-        close_for_good(sys.stderr)
+        with trio.move_on_after(FAREWELL, shield=True):
+            await trio.to_thread.run_sync(picture, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(view.close, abandon_on_cancel=True)
 
 
 class Lines:
@@ -58,6 +59,9 @@ class Lines:
         if self._clock() >= self._next:
             self._next = self._clock() + LINE_EVERY
             self._out.note(line(info))
+
+    def say(self, text: str) -> None:
+        self._out.note(text)
 
     def close(self) -> None:
         pass
@@ -84,6 +88,22 @@ def speed(info: dict[str, Any]) -> str:
     return ", ".join(part for part in (rate, left) if part)
 
 
+class Stderr(io.TextIOBase):
+    """The terminal as rich wants it."""
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> int:
+        tell(text)
+        return len(text)
+
+    def isatty(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return STDERR
+
+
 class Bar:
     """A bar that is drawn anew in its place."""
 
@@ -101,7 +121,7 @@ class Bar:
             TaskProgressColumn(),
             TextColumn("{task.fields[amount]}", markup=False),
             TextColumn("{task.fields[speed]}", markup=False),
-            console=Steady(file=sys.stderr),
+            console=Steady(file=cast(IO[str], Stderr())),
             auto_refresh=False,  # no thread of its own
             redirect_stdout=False,
             redirect_stderr=False,
@@ -121,6 +141,9 @@ class Bar:
             speed=speed(info),
         )
         self._progress.refresh()
+
+    def say(self, text: str) -> None:
+        self._progress.console.print(printable(text), markup=False, highlight=False)
 
     def close(self) -> None:
         self._progress.stop()

@@ -50,7 +50,7 @@ class Tracking:
         with trio.move_on_after(STATUS_TIME):
             try:
                 return await verbs.status(self.store, self.job_id)
-            except Error:
+            except (Error, OSError):
                 return None
         return None
 

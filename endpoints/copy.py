@@ -27,7 +27,12 @@ async def copy(plan: Plan, report: Report, *, inherit: Sequence[int]) -> int:
     """
     report(Progress(percent=0.0, stage="preparing"))
     allocation = await _allocation(plan.source)
-    meter = Meter(allocation, of_data=plan.tool == "qemu-img")
+    meter = Meter(
+        allocation,
+        of_data=plan.tool == "qemu-img",
+        # What comes over the network passes by the counters of processes.
+        counted=plan.tool == "nbdcopy" and plan.source.kind in ("file", "block"),
+    )
 
     def moved(percent: float | None, bytes_moved: int) -> None:
         meter.moved(percent, bytes_moved)

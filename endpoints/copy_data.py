@@ -20,6 +20,7 @@ from endpoints.plan import Plan, choose
 from endpoints.tracked import Tracked
 from jobs.progress import Progress, Report
 from leases.store import Store
+from protocol.errors import SameImage
 from storage.image import Policy
 
 
@@ -78,10 +79,9 @@ async def copy(
         report(Progress(stage=f"waiting for the lock of {lock}"))
 
     began = time.monotonic()
-    locks = request.source.locks(Mode.SHARED) + request.destination.locks(Mode.EXCLUSIVE)
     try:
         with trio.CancelScope() as last_byte:
-            async with held(locks, waiting) as locks_fd, tracked.taken_up() as grant:
+            async with held(_locks(request), waiting) as locks_fd, tracked.taken_up() as grant:
                 plan = await checked(request)
                 copied = await copy_bytes(plan, report, inherit=(grant.fd, locks_fd))
                 last_byte.shield = True  # no abort between a complete copy and its record
@@ -98,3 +98,12 @@ async def copy(
         "verified": False,
         "path_taken": plan.path_taken,
     }
+
+
+def _locks(request: CopyRequest) -> list[Lock]:
+    """Readers share a source, one writer has a target. Raises SameImage."""
+    source = request.source.locks(Mode.SHARED)
+    target = request.destination.locks(Mode.EXCLUSIVE)
+    if {lock.name for lock in source} & {lock.name for lock in target}:
+        raise SameImage(str(request.destination.url))
+    return source + target

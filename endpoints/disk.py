@@ -75,13 +75,11 @@ def lock_names(url: Url) -> list[str]:
     """
     if not isinstance(url, PathUrl):
         return [url.key]
-    real = os.path.realpath(url.path)
-    names = [f"path:{real}"]
     try:
-        device, inode = identity(os.stat(real))
+        device, inode = identity(os.stat(url.path))
     except OSError:
-        return names  # missing or unreachable: the checks say so
-    return [*names, f"file:{device}:{inode}"]
+        return [url.key]  # missing or unreachable: the checks say so
+    return [url.key, f"file:{device}:{inode}"]
 
 
 async def source(url: Url, format: Format | None, policy: Policy) -> Disk:
@@ -147,9 +145,10 @@ def _identities(paths: list[str]) -> frozenset[tuple[int, int]]:
 
 async def _path_target(url: PathUrl, format: Format, create_under: tuple[str, ...]) -> Target:
     found = await trio.to_thread.run_sync(_local_target, url, format, create_under)
-    if isinstance(found, NewFile) or format == "raw":
+    if isinstance(found, NewFile):
         return found
-    # What is written through a qcow2 target must stay in it: no backing file, no data file.
+    # What is written through a qcow2 target must stay in it: no backing file, no data file. And a
+    # file that is an image of another format is not overwritten: its format was forgotten.
     chain = await image.inspect(str(found.url), declared=format, policy=Policy(), role="target")
     return replace(found, node=chain.node(), size=chain.virtual_size)
 

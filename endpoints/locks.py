@@ -6,12 +6,9 @@ tool that inherited it keeps its target locked even when its worker was killed.
 Source: fcntl(2), "Open file description locks".
 """
 
-import errno
-import fcntl
 import hashlib
 import os
 import stat
-import struct
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,19 +18,18 @@ from pathlib import Path
 
 import trio
 
+from leases import range_lock
 from protocol.errors import AcquireLockFailure, ReleaseLockFailure
 
 FOLDER = "/run/lock"  # world-writable with the sticky bit, empty after a reboot: Debian's FHS
 NAME = "leasehold.targets"
 FIRST_WAIT = 0.01  # seconds; doubled up to LONGEST_WAIT
 LONGEST_WAIT = 0.25
-# struct flock of 64-bit Linux: short type, short whence, off_t start, off_t length, pid_t pid.
-_FLOCK = struct.Struct("hhqqi4x")
 
 
 class Mode(IntEnum):
-    SHARED = fcntl.F_RDLCK
-    EXCLUSIVE = fcntl.F_WRLCK
+    SHARED = 0
+    EXCLUSIVE = 1
 
 
 @dataclass(frozen=True, order=True)
@@ -92,7 +88,7 @@ async def held(
 
 def release(fd: int, lock: Lock) -> None:
     try:
-        _fcntl(fd, fcntl.F_UNLCK, lock.offset)
+        range_lock.unlock(fd, lock.offset, 1)
     except OSError as e:
         raise ReleaseLockFailure(str(lock), e.strerror or str(e)) from e
 
@@ -100,12 +96,9 @@ def release(fd: int, lock: Lock) -> None:
 def try_acquire(fd: int, lock: Lock) -> bool:
     """Take the lock if it is free."""
     try:
-        _fcntl(fd, lock.mode, lock.offset)
+        return range_lock.lock(fd, lock.offset, 1, shared=lock.mode is Mode.SHARED)
     except OSError as e:
-        if e.errno in (errno.EAGAIN, errno.EACCES):
-            return False
         raise AcquireLockFailure(str(lock), e.strerror or str(e)) from e
-    return True
 
 
 async def _acquire(fd: int, lock: Lock, waiting: Callable[[Lock], None]) -> None:
@@ -115,10 +108,6 @@ async def _acquire(fd: int, lock: Lock, waiting: Callable[[Lock], None]) -> None
         waiting(lock)
         await trio.sleep(wait)
         wait = min(wait * 2, LONGEST_WAIT)
-
-
-def _fcntl(fd: int, type_: int, offset: int) -> None:
-    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(type_, os.SEEK_SET, offset, 1, 0))
 
 
 def _opened() -> int:

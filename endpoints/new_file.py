@@ -49,7 +49,7 @@ def node(path: str, format: Format) -> Node:
 async def _make(path: str, format: Format, size: int) -> os.stat_result:
     folder, name = os.path.split(path)
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{name[:80]}.", dir=folder) as private:
+        with tempfile.TemporaryDirectory(prefix=f".{name[:40]}.", dir=folder) as private:
             draft = os.path.join(private, "image")
             if format == "raw":
                 await trio.to_thread.run_sync(_sparse, draft, size)

@@ -45,13 +45,12 @@ def choose(
     sparse: the target is thin. is_zero: the caller knows that it reads as zeros; a file that we
     create does. limit: bytes per second.
     """
-    if str(source.url) == str(target.url) or (
+    if source.url.key == target.url.key or (
         isinstance(target, Disk) and source.files & target.files
     ):
         raise SameImage(str(target.url))
     flags = Flags(
-        # Only these two tell of every error of a write; without O_DIRECT the first is refused.
-        cache="none" if target.direct else "writethrough",
+        cache=_cache(target),
         source_cache="none" if source.direct else "writeback",
         target_is_zero=is_zero or isinstance(target, NewFile),
         unordered=target.format == "raw" and not sparse,
@@ -60,3 +59,14 @@ def choose(
     if target.kind in ("file", "block"):
         return Plan(source, target, "qemu-img", flags)
     return Plan(source, target, "nbdcopy", flags, serve_target=target.kind != "nbd")
+
+
+def _cache(target: Target) -> str:
+    """The cache mode in which qemu-img tells of every error of a write.
+
+    It writes the tables of a qcow2 image when it closes that, and still exits 0 when this fails:
+    written through, they are a part of each write. Without O_DIRECT `none` is refused.
+    """
+    if not target.direct:
+        return "writethrough"
+    return "directsync" if target.format == "qcow2" else "none"

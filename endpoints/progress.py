@@ -1,8 +1,9 @@
 """How far a copy is: bytes, rate and time left, from what the tool lets us see.
 
-A tool prints its percent in steps of about one; between two steps its I/O counters tell how much
+qemu-img prints its percent in steps of about one; between two steps its I/O counters tell how much
 it has moved. Both are joined so that the figure never runs backwards and never runs ahead of the
-next step.
+next step. nbdcopy prints where it *begins* each 128 MiB, with several of them under way: there the
+counters of the server that it reads from tell more.
 """
 
 from collections import deque
@@ -22,7 +23,8 @@ class Meter:
     """Bytes of data copied so far.
 
     allocation: where the source holds data. of_data: whether the tool's percent counts data
-    (qemu-img) or positions in the disk (nbdcopy). clock: seconds, monotonic.
+    (qemu-img) or positions in the disk (nbdcopy). counted: whether the counters alone tell how
+    much was copied, and of the percent only its end. clock: seconds, monotonic.
     """
 
     def __init__(
@@ -30,12 +32,14 @@ class Meter:
         allocation: Allocation,
         *,
         of_data: bool,
+        counted: bool = False,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self.total = allocation.total
         self.bytes = 0
         self._allocation = allocation
         self._of_data = of_data
+        self._counted = counted
         self._clock = clock
         self._step_bytes = 0  # at the last step that the tool printed
         self._step_moved = 0
@@ -48,9 +52,7 @@ class Meter:
             self._percent = min(percent, 100.0)
             self._step_bytes = self._at(self._percent)
             self._step_moved = moved
-        ahead = self._at(min(self._percent + 100 * STEP, 100.0))
-        estimate = self._step_bytes + max(0, moved - self._step_moved)
-        self.bytes = max(self.bytes, min(estimate, ahead))
+        self.bytes = max(self.bytes, self._reached(moved))
         self._note()
 
     @property
@@ -71,6 +73,12 @@ class Meter:
             eta=left / rate if rate else None,
             stage=stage,
         )
+
+    def _reached(self, moved: int) -> int:
+        if self._counted:
+            return self.total if self._percent == 100.0 else min(moved, self.total)
+        ahead = self._at(min(self._percent + 100 * STEP, 100.0))
+        return min(self._step_bytes + max(0, moved - self._step_moved), ahead)
 
     def _at(self, percent: float) -> int:
         if self._of_data:

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from processes.nbd import unix_uri
 from processes.qemu_img import Node
@@ -18,10 +18,14 @@ URL_LIMIT = 4096
 NBD_PORT = 10809
 ISCSI_PORT = 3260
 RBD_OPTIONS = ("id", "conf", "keyring")
+RBD_CONF = "/etc/ceph/ceph.conf"  # what librbd reads when nothing is said
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-_HOST = re.compile(r"[A-Za-z0-9.:_-]{1,253}\Z")
+_PORTAL = re.compile(
+    r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9_][A-Za-z0-9._-]{0,252}))(?::([0-9]*))?\Z"
+)
 _IQN = re.compile(r"[A-Za-z0-9.:-]{1,223}\Z")
 _RBD_NAME = re.compile(r"[^\x00-\x1f/@:=\\]{1,128}\Z")
+_RBD_ID = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -33,6 +37,10 @@ class PathUrl:
 
     def __str__(self) -> str:
         return self.path
+
+    @property
+    def key(self) -> str:
+        return f"path:{os.path.realpath(self.path)}"
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ class IscsiUrl:
 
     @property
     def key(self) -> str:
-        return f"iscsi:{self.host.lower()}:{self.port}:{self.target}:{self.lun}"
+        return f"iscsi:{self.host.lower()}:{self.port}:{self.target.lower()}:{self.lun}"
 
     def node(self) -> Node:
         portal = f"{_bracketed(self.host)}:{self.port}"
@@ -120,7 +128,7 @@ class RbdUrl:
 
     @property
     def key(self) -> str:
-        conf = dict(self.options).get("conf", "")  # another file is another cluster
+        conf = dict(self.options).get("conf", RBD_CONF)  # another file is another cluster
         return f"rbd:{conf}:{self.pool}/{self.namespace}/{self.image}"
 
     def node(self) -> Node:
@@ -137,6 +145,7 @@ def parse(text: str) -> Url:
     if not text or len(text) > URL_LIMIT or _CONTROL.search(text):
         raise BadParameter("url", f"empty, too long, or with control characters: {text[:80]!r}")
     try:
+        text.encode()  # a path that is not UTF-8 cannot be said in JSON
         if text.startswith("/"):
             return PathUrl(text)
         if (scheme := _SCHEME.match(text)) is None:
@@ -147,23 +156,28 @@ def parse(text: str) -> Url:
             raise ValueError(f"unknown protocol {scheme[1]!r}; known: an absolute path, {known}")
         return reader(text)
     except ValueError as e:
-        raise BadParameter("url", f"{text!r}: {e}") from None
+        raise BadParameter("url", f"{_without_secrets(text)!r}: {e}") from None
+
+
+def _without_secrets(text: str) -> str:
+    """What may stand in a message: no user and password, no value of an option."""
+    return re.sub(r"=[^:&]*", "=...", re.sub(r"//.*@", "//...@", text))
 
 
 def _nbd_unix(text: str) -> Url:
     parts = urlsplit(text)
-    query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True)
-    if parts.netloc or parts.fragment or [key for key, _ in query] != ["socket"]:
+    key, _, value = parts.query.partition("=")  # not as in forms: a plus sign is a plus sign
+    if parts.netloc or parts.fragment or key != "socket" or "&" in value:
         raise ValueError("must be nbd+unix:///EXPORT?socket=/PATH")
-    return NbdUnixUrl(_absolute(query[0][1]), unquote(parts.path.removeprefix("/")))
+    return NbdUnixUrl(_absolute(_decoded(value)), _decoded(parts.path.removeprefix("/")))
 
 
 def _nbd(text: str) -> Url:
     if not text[4:].startswith("//"):
         return _legacy_nbd(text[4:])
     parts = urlsplit(text)
-    host, port = _portal(parts, NBD_PORT)
-    return NbdUrl(host, port, unquote(parts.path.removeprefix("/")))
+    host, port = _server(parts, NBD_PORT)
+    return NbdUrl(host, port, _decoded(parts.path.removeprefix("/")))
 
 
 def _legacy_nbd(rest: str) -> Url:
@@ -171,15 +185,13 @@ def _legacy_nbd(rest: str) -> Url:
     rest, _, export = rest.partition(":exportname=")
     if rest.startswith("unix:"):
         return NbdUnixUrl(_absolute(rest[5:]), export)
-    host, separator, port = rest.rpartition(":")
-    if not separator:
-        raise ValueError("must be nbd://HOST[:PORT]/EXPORT, nbd:HOST:PORT or nbd:unix:/PATH")
-    return NbdUrl(_host(host.strip("[]")), _port(port), export)
+    host, port = _portal(rest, None)
+    return NbdUrl(host, port, export)
 
 
 def _iscsi(text: str) -> Url:
     parts = urlsplit(text)
-    host, port = _portal(parts, ISCSI_PORT)
+    host, port = _server(parts, ISCSI_PORT)
     target, _, lun = parts.path.removeprefix("/").partition("/")
     if not _IQN.match(target) or not re.fullmatch(r"[0-9]{1,5}", lun):
         raise ValueError("must be iscsi://HOST[:PORT]/IQN/LUN")
@@ -187,7 +199,7 @@ def _iscsi(text: str) -> Url:
 
 
 def _rbd(text: str) -> Url:
-    name, *options = re.split(r"(?<!\\):", text.removeprefix(text[:4]))
+    name, *options = re.split(r"(?<!\\):", text[4:])
     names = name.split("/")
     if len(names) not in (2, 3) or not all(_RBD_NAME.match(part) for part in names):
         raise ValueError("must be rbd:POOL/[NAMESPACE/]IMAGE[:OPTION=VALUE]...")
@@ -195,9 +207,9 @@ def _rbd(text: str) -> Url:
     for option in options:
         key, separator, value = option.partition("=")
         if not separator or key not in RBD_OPTIONS or key in dict(pairs):
-            raise ValueError(f"option {key!r}: only {', '.join(RBD_OPTIONS)} may be given, once")
+            raise ValueError(f"only the options {', '.join(RBD_OPTIONS)} may be given, once")
         value = re.sub(r"\\(.)", r"\1", value)
-        pairs.append((key, value if key == "id" else _absolute(value)))
+        pairs.append((key, _rbd_value(key, value)))
     namespace = names[1] if len(names) == 3 else ""
     return RbdUrl(names[0], namespace, names[-1], tuple(pairs))
 
@@ -210,29 +222,47 @@ _READERS: dict[str, Callable[[str], Url]] = {
 }
 
 
-def _portal(parts: SplitResult, default: int) -> tuple[str, int]:
+def _server(parts: SplitResult, default: int) -> tuple[str, int]:
     if "@" in parts.netloc:
         raise ValueError("a url must not hold a user or a secret: everybody can read it")
     if parts.query or parts.fragment:
         raise ValueError("no options are taken")
-    return _host(parts.hostname or ""), parts.port or default
+    return _portal(parts.netloc, default)
 
 
-def _host(host: str) -> str:
-    if not _HOST.match(host):
+def _portal(text: str, default: int | None) -> tuple[str, int]:
+    """Read `HOST[:PORT]`; an IPv6 address stands in brackets. No default: a port is required."""
+    found = _PORTAL.match(text)
+    if found is None:
         raise ValueError("no valid host name")
-    return host
+    if not found[3] and default is not None:
+        return found[1] or found[2], default
+    if not re.fullmatch(r"[0-9]{1,5}", found[3] or "") or not 0 < int(found[3]) < 65536:
+        raise ValueError(f"no valid port: {found[3] or ''!r}")
+    return found[1] or found[2], int(found[3])
 
 
-def _port(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) < 65536:
-        raise ValueError(f"no valid port: {text!r}")
-    return int(text)
+def _rbd_value(key: str, value: str) -> str:
+    if key == "id":
+        if not _RBD_ID.match(value):
+            raise ValueError("no valid id")
+        return value
+    if "\\" in value:  # then a colon after it would be read differently here and in QEMU
+        raise ValueError(f"a backslash in {key!r}")
+    return _absolute(value)
+
+
+def _decoded(text: str) -> str:
+    """Without percent signs; what was hidden by them is checked like the rest."""
+    plain = unquote(text, errors="strict")
+    if _CONTROL.search(plain):
+        raise ValueError("control characters")
+    return plain
 
 
 def _absolute(path: str) -> str:
     if not path.startswith("/"):
-        raise ValueError(f"{path!r} is not an absolute path")
+        raise ValueError("an absolute path is needed")
     return path
 
 

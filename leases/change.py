@@ -2,7 +2,7 @@
 
 from leases import slot
 from leases.grant import Grant
-from leases.index import EMPTY
+from leases.index import EMPTY, Index
 from leases.store import Store
 from leases.volume import LeaseVolume
 
@@ -14,14 +14,18 @@ def write(volume: LeaseVolume, lock: Grant, number: int, record: bytes, *, over:
     lock.verify()
 
 
-def sweep(store: Store, lock: Grant) -> None:
+def sweep(store: Store, lock: Grant, found: Index) -> bool:
     """Free the slots of leases that were deleted by force, or never finished, and are not held.
 
+    found: the index as it is. Returns: was there any?
     The slot before the record: otherwise, after a crash in between, a rebuild of the index would
     find its value block in an unnamed slot and bring the deleted lease back.
     """
     volume = store.volume
-    for place in volume.index(lock.sectors).updating():
+    freed = False
+    for place in found.updating():
         offset = volume.geometry.offset(place.number)
         if store.write_slot(offset, slot.cleared(volume.geometry)):
             write(volume, lock, place.number, EMPTY, over=place.record)
+            freed = True
+    return freed

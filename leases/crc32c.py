@@ -3,6 +3,8 @@
 Source: docs/formats.md, "Checksum".
 """
 
+from functools import lru_cache
+
 _REFLECTED_CASTAGNOLI = 0x82F63B78
 _START = 0xFFFFFFFE
 
@@ -20,7 +22,8 @@ def _table() -> tuple[int, ...]:
 _TABLE = _table()
 
 
-def checksum(data: bytes | bytearray) -> int:
+@lru_cache(maxsize=1024)  # of pollers: a leader seldom changes between two looks at it
+def checksum(data: bytes) -> int:
     """CRC-32C of `data`, begun with 0xFFFFFFFE and not inverted at the end."""
     crc = _START
     for byte in data:

@@ -79,8 +79,8 @@ def _create(
 def _free(store: Store, lock: Grant, found: Index) -> Iterator[int]:
     """Numbers of the free slots; last those whose leases were deleted by force while held."""
     yield from found.free()
-    change.sweep(store, lock)
-    yield from store.volume.index(lock.sectors).free()
+    if change.sweep(store, lock, found):
+        yield from store.volume.index(lock.sectors).free()
 
 
 def _written(store: Store, numbers: Iterable[int], made: slot.Slot) -> int | None:

@@ -24,7 +24,8 @@ async def delete(store: Store, lease_id: str, *, force: bool = False) -> None:
 
 def _delete(store: Store, lock: Grant, lease_id: str, force: bool) -> None:
     volume = store.volume
-    place = volume.index(lock.sectors).find(lease_id)
+    found = volume.index(lock.sectors)
+    place = found.find(lease_id)
     reached("delete", "locked")
     if place is not None and not place.updating:
         lease = volume.lease(lease_id, place.number)
@@ -40,7 +41,7 @@ def _delete(store: Store, lock: Grant, lease_id: str, force: bool) -> None:
             # Not while it is held: a release writes into the slot.
             store.write_slot(lease.offset, slot.cleared(volume.geometry))
             reached("delete", "slot")
-    change.sweep(store, lock)
+    change.sweep(store, lock, found)
 
 
 def _empty(store: Store, lock: Grant, lease: Lease, place: Place) -> None:

@@ -93,7 +93,10 @@ class EmbeddedStore(Store):
 
     def _grant(self, lease: Lease, sectors: Sectors, ours: bytes | None) -> Grant:
         def lost() -> str | None:
-            return None if _in_place(sectors) else f"{sectors.path} was replaced or removed"
+            try:
+                return None if _in_place(sectors) else f"{sectors.path} was replaced or removed"
+            except OSError as e:
+                return f"{sectors.path} cannot be looked at: {e}"
 
         return Grant(lease, sectors, self.geometry, leader=ours, lost=lost, fd=sectors.fd)
 

@@ -113,7 +113,8 @@ class Index:
 
     def updating(self) -> Iterator[Place]:
         """The records of leases that are not to be used."""
-        return (p for n in range(self.slots) if (p := self.place(n)).updating)
+        flags = self.records[61::RECORD_SIZE]
+        return (self.place(n) for n, flag in enumerate(flags) if flag == _UPDATING)
 
     def leases(self, geometry: Geometry) -> list[Listed]:
         """All leases in the order of their slots; a record that makes no sense is passed over."""

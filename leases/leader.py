@@ -85,7 +85,7 @@ def acquired(sector: bytes) -> bytes:
 
 
 def _sealed(data: bytearray) -> bytes:
-    _CHECKSUM.pack_into(data, _CHECKSUM_AT, checksum(data[:_CHECKSUM_AT]))
+    _CHECKSUM.pack_into(data, _CHECKSUM_AT, checksum(bytes(data[:_CHECKSUM_AT])))
     return bytes(data)
 
 

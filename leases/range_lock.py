@@ -1,4 +1,4 @@
-"""Exclusive locks of the kernel on ranges of a file, owned by the open file description.
+"""Locks of the kernel on ranges of a file, owned by the open file description.
 
 Such a lock conflicts with every other description, of this process too, is inherited with the
 descriptor, and ends when its last descriptor is closed, by death for example.
@@ -15,10 +15,11 @@ import struct
 _FLOCK = struct.Struct("@hhqqi4x")
 
 
-def lock(fd: int, start: int, length: int) -> bool:
+def lock(fd: int, start: int, length: int, *, shared: bool = False) -> bool:
     """Take the lock at once; False: somebody else holds a part of the range. 0: to the end."""
+    kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock(fcntl.F_WRLCK, start, length))
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock(kind, start, length))
     except OSError as e:
         if e.errno in (errno.EAGAIN, errno.EACCES):
             return False

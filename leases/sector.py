@@ -117,13 +117,12 @@ def _open_direct(path: str, flags: int) -> int:
 
 
 def _buffer(size: int) -> mmap.mmap:
-    """An aligned buffer of at least `size` bytes; each thread keeps one page for small ones."""
-    if size > _PAGE:
-        return mmap.mmap(-1, size)
-    page: mmap.mmap | None = getattr(_local, "page", None)
-    if page is None:
-        page = _local.page = mmap.mmap(-1, _PAGE)
-    return page
+    """An aligned buffer of at least `size` bytes. Each thread keeps its own: new pages cost more
+    than the read of an index."""
+    buffer: mmap.mmap | None = getattr(_local, "buffer", None)
+    if buffer is None or len(buffer) < size:
+        buffer = _local.buffer = mmap.mmap(-1, max(size, _PAGE))
+    return buffer
 
 
 def _zeros(count: int) -> list[memoryview]:

@@ -22,8 +22,9 @@ from protocol.errors import (
     TruncatedIndex,
 )
 
-# The smallest multiple of RECORD_SIZE that holds the metadata: records are numbered from here.
-_FIRST_RECORD = METADATA_SIZE
+# Bytes of the index in which a lookup searches first: free records are re-used from the start, so
+# few leases ever stand behind the first 120.
+_FIRST_LOOK = 8192
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,16 @@ class LeaseVolume:
     def open(self, *, write: bool = False) -> Sectors:
         return Sectors.open(self.path, write=write)
 
-    def index(self, sectors: Sectors) -> Index:
-        """Read the index. Raises TruncatedIndex, InvalidMetadata (also: of another lockspace)."""
+    def index(self, sectors: Sectors, *, limit: int = INDEX_SIZE) -> Index:
+        """Read the index, or only its first `limit` bytes (a multiple of the sector size).
+
+        Raises TruncatedIndex, InvalidMetadata (also: of another lockspace).
+        """
         size = sectors.size()
         start = self.geometry.index_offset
         if size < start + INDEX_SIZE:
             raise TruncatedIndex(self.path, INDEX_SIZE, max(0, size - start))
-        used = METADATA_SIZE + self.geometry.leases(size) * RECORD_SIZE
+        used = min(limit, METADATA_SIZE + self.geometry.leases(size) * RECORD_SIZE)
         blocks = -(-used // self.geometry.sector)
         data = sectors.read(start, blocks * self.geometry.sector)
         index = Index.parse(data[:used], path=self.path)
@@ -56,7 +60,9 @@ class LeaseVolume:
 
     def lookup(self, sectors: Sectors, lease_id: str) -> Lease:
         """Raises NoSuchLease (936), InvalidRecord, and what `index` raises."""
-        place = self.index(sectors).find(lease_id)
+        place = self.index(sectors, limit=_FIRST_LOOK).find(lease_id)
+        if place is None:
+            place = self.index(sectors).find(lease_id)
         if place is None:
             raise NoSuchLease(lease_id)
         place.check()
@@ -95,7 +101,7 @@ class LeaseVolume:
 
     def _block(self, number: int) -> tuple[int, int]:
         """Offset of the sector with record `number`, and the record's place in it."""
-        at = _FIRST_RECORD + number * RECORD_SIZE
+        at = METADATA_SIZE + number * RECORD_SIZE
         place = at % self.geometry.sector
         return self.geometry.index_offset + at - place, place
 

@@ -1,6 +1,7 @@
 """Where an image holds data, in bounded memory: a crafted image may have millions of extents."""
 
 PARTS = 4096
+SMALLEST = 1 << 20  # bytes of a part; a finer picture of a small image tells nothing
 
 
 class Allocation:
@@ -9,7 +10,7 @@ class Allocation:
     def __init__(self, size: int) -> None:
         self.size = size
         self.total = 0
-        self._part = max(1, -(-size // PARTS))
+        self._part = max(SMALLEST, -(-size // PARTS))
         self._data = [0] * (-(-size // self._part))
         self._sums: list[int] | None = None
 
@@ -31,7 +32,8 @@ class Allocation:
         index = int(whole)
         if index >= len(self._data):
             return self.total
-        return self._before(index) + int(self._data[index] * rest / self._part)
+        length = min(self._part, self.size - index * self._part)  # the last one may be shorter
+        return self._before(index) + int(self._data[index] * rest / length)
 
     def _before(self, index: int) -> int:
         if self._sums is None:

@@ -23,6 +23,8 @@ _CLASSES: tuple[tuple[type[ToolFailed], tuple[str, ...]], ...] = (
             "Transport endpoint is not connected",
             "Unexpected end-of-file",
             "server disconnected unexpectedly",
+            "connection is not in a connected state",  # libnbd, with EINVAL
+            "the handle must be connected with the server",
             "Cannot send after transport endpoint shutdown",
         ),
     ),

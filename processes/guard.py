@@ -1,54 +1,51 @@
-"""Become a tool that dies with the process that started it.
+"""Become a tool, unless the process that started it is gone.
 
-Run as `python -I -S guard.py PARENT NICE IO_CLASS IO_LEVEL CPU MEMORY TOOL [ARG...]`; it replaces
-itself by TOOL, so the process id stays. Imports nothing of ours: it must start in a few
-milliseconds.
+Run as `setpriv --pdeathsig KILL ... python -I -S guard.py PARENT NICE CPU MEMORY TOOL [ARG...]`;
+it replaces itself by TOOL, so the process id stays.
 
-The order matters: first ask for the signal, then look whether the parent is still there. A
-parent that died before the request is noticed by the look; one that dies after it, by the signal.
-Source: prctl(2) PR_SET_PDEATHSIG (kept across execve), ioprio_set(2).
+The order matters: setpriv has asked for the signal at the parent's death, now look whether the
+parent is still there. One that died before the request is noticed by the look; one that dies
+after it, by the signal. Source: prctl(2), PR_SET_PDEATHSIG, which is kept across execve.
+
+It runs before every tool, so it imports nothing of ours and only what is built into the
+interpreter: `signal` and `ctypes` would take as long again as all the rest.
 """
 
-import ctypes
 import os
-import resource
-import signal
 import sys
 
-PR_SET_PDEATHSIG = 1
-SYS_IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "ppc64le": 273, "s390x": 282}
-IOPRIO_WHO_PROCESS = 1
-IOPRIO_CLASS_SHIFT = 13
+# The private module on purpose: `signal` wraps it in enums, which takes 3 ms to import.
+from _signal import SIG_DFL, SIGPIPE, SIGXFSZ, signal  # type: ignore[import-not-found]
+
 PARENT_GONE = 125
 CANNOT_EXECUTE = 126
 
 
 def main(argv: list[str]) -> int:
-    parent, nice, io_class, io_level, cpu, memory = map(int, argv[1:7])
-    tool = argv[7:]
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        print(f"prctl: {os.strerror(ctypes.get_errno())}", file=sys.stderr)
-        return CANNOT_EXECUTE
+    parent, nice, cpu, memory = map(int, argv[1:5])
+    tool = argv[5:]
     if os.getppid() != parent:
         return PARENT_GONE
     if nice:
         os.nice(nice)
-    number = SYS_IOPRIO_SET.get(os.uname().machine)
-    if io_class and number:  # a courtesy: the copy is right without it
-        priority = (io_class << IOPRIO_CLASS_SHIFT) | io_level
-        libc.syscall(number, IOPRIO_WHO_PROCESS, 0, priority)
-    if cpu:
-        resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
-    if memory:
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    for number_ in (signal.SIGPIPE, signal.SIGXFSZ):  # the interpreter ignores them
-        signal.signal(number_, signal.SIG_DFL)
+    if cpu or memory:
+        limit(cpu, memory)
+    for number in (SIGPIPE, SIGXFSZ):  # the interpreter ignores them
+        signal(number, SIG_DFL)
     try:
         os.execv(tool[0], [os.path.basename(tool[0]), *tool[1:]])  # messages begin with it
     except OSError as e:
         print(f"{tool[0]}: {e.strerror}", file=sys.stderr)
     return CANNOT_EXECUTE
+
+
+def limit(cpu: int, memory: int) -> None:
+    import resource  # noqa: PLC0415 - most tools have no limits
+
+    if cpu:
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
+    if memory:
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from protocol.errors import BadOutput, CannotConnect, FlushFailed, ToolFailed, T
 
 START_TIME = 10.0  # seconds until a server of ours must listen
 LOOK = 0.002  # seconds between looks whether it does
+_READ_ERROR = re.compile(r"(reading from file failed: .*)")
 _PROGRESS = re.compile(r"(\d{1,3})/100")
 
 
@@ -66,7 +67,11 @@ async def exported(
         path = f"{folder}/nbd"
         # Persistent (-t): our look whether it listens counts as a client.
         argv = ["qemu-nbd", "-t", "--shared=0", "--socket", path, "--discard=unmap"]
-        argv += [] if writable else ["--read-only"]
+        if not writable:
+            argv.append("--read-only")
+            # Else it would read an image that a virtual machine writes: unlike qemu-img, qemu-nbd
+            # asks for no lock against that. This filter does nothing but ask.
+            node = {"driver": "blkdebug", "image": node, "unshare-child-perms": ["write", "resize"]}
         if limit is not None:
             argv += ["--object", f"throttle-group,id=limit,x-bps-total={limit}"]
             node = {"driver": "throttle", "throttle-group": "limit", "file": node}
@@ -93,14 +98,17 @@ async def copy(
     """
     argv = ["nbdcopy", "--flush", "--progress=1"]
     argv += ["--destination-is-zero"] if target_is_zero else []
+    before = reader.bytes_moved()  # by its start
     async with spawned([*argv, source, target], inherit=inherit, priority=BACKGROUND) as tool:
         while (piece := await tool.piece(TICK)) is not None:
             found = _PROGRESS.search(piece)
-            moved(float(found[1]) if found else None, reader.bytes_moved())
+            moved(float(found[1]) if found else None, reader.bytes_moved() - before)
         if status := await tool.wait():
-            if status > 0 and "flush" in tool.tail:
+            if status > 0 and ": nbd_flush: " in tool.tail:
                 raise FlushFailed(target, tool.tail)
-            raise tool_error(tool.name, status, tool.tail)
+            # A reader that meets an error cuts the tool off instead of answering with it.
+            cause = _READ_ERROR.search(reader.tail)
+            raise tool_error(tool.name, status, cause[1] if cause else tool.tail)
 
 
 async def _listening(server: Tool, path: str) -> None:

@@ -152,10 +152,11 @@ async def convert(
 ) -> None:
     """Copy `source` over the existing `target`.
 
-    Its exit status says nothing about the last flush: the caller has to flush and check.
+    It never flushes: its exit status would say nothing about that, and a disk may tell only the
+    first who asks of an error. The caller has to flush and check.
     """
     argv = ["qemu-img", "convert", "-p", "-n", *flags.argv()]
-    argv += ["-O", target["driver"], ref(source), ref(target)]
+    argv += ["-O", target["driver"], ref(source), ref({**target, "cache": {"no-flush": True}})]
     async with spawned(argv, inherit=inherit, priority=BACKGROUND) as tool:
         while (piece := await tool.piece(TICK)) is not None:
             moved(percent(piece), tool.bytes_moved())

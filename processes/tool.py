@@ -28,6 +28,10 @@ CHUNK = 1 << 16
 PACKAGES = {"qemu-img": "qemu-utils", "qemu-nbd": "qemu-utils", "qemu-io": "qemu-utils"}
 PACKAGES |= {"nbdcopy": "libnbd-bin", "nbdinfo": "libnbd-bin"}
 
+# Part of every Debian, wherever PATH may point (util-linux is essential).
+_SETPRIV = "/usr/bin/setpriv"
+_IONICE = "/usr/bin/ionice"
+IDLE = 3  # the I/O class that has no levels, ionice(1)
 GUARD = str(Path(__file__).with_name("guard.py"))
 PYTHON = os.path.realpath(sys.executable)
 _LINE_END = re.compile(rb"[\r\n]+")
@@ -90,16 +94,12 @@ class Tool:
 
         An empty piece after `tick` s of silence, so that the caller can look at the counters.
         """
-        while not self._pieces:
-            if self._ended:
-                return None
-            chunk = None
-            with trio.move_on_after(tick):
-                chunk = await self.read()
-            if chunk is None:
-                return ""
-            self._split(chunk)
-        return self._pieces.popleft()
+        with trio.move_on_after(tick):
+            while not self._pieces and not self._ended:
+                self._split(await self.read())
+        if self._pieces:
+            return self._pieces.popleft()
+        return None if self._ended else ""
 
     def _split(self, chunk: bytes) -> None:
         *lines, rest = _LINE_END.split(self._rest + chunk)
@@ -189,9 +189,7 @@ async def spawned(
     `argv`: everybody can read it. `limits.seconds` is not looked at here: see `run`.
     """
     path = find(argv[0])
-    guard = [PYTHON, "-I", "-S", GUARD, str(os.getpid()), str(priority.nice)]
-    guard += [str(priority.io_class), str(priority.io_level)]
-    guard += [str(limits.cpu or 0), str(limits.memory or 0)]
+    command = [*_guard(limits, priority), path, *argv[1:]]
     errors, errors_in = os.pipe2(os.O_CLOEXEC)
     # Not blocking at either end: a tool that prints more than the pipe holds must not hang.
     os.set_blocking(errors, False)
@@ -200,7 +198,7 @@ async def spawned(
         # In this thread on purpose, not in a worker thread: the signal at the parent's death
         # follows the *thread* that forked, and trio's worker threads end after ten idle seconds.
         popen = subprocess.Popen(  # noqa: ASYNC220 - see above; it takes a millisecond
-            [*guard, path, *argv[1:]],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors_in,
@@ -208,12 +206,12 @@ async def spawned(
             env=_environment(),
             start_new_session=True,  # Ctrl-C at the terminal is for us, not for the tool
         )
+        tool = _adopted(argv[0], popen, errors)
     except BaseException:
         os.close(errors)
         raise
     finally:
         os.close(errors_in)
-    tool = Tool(argv[0], popen, errors)
     try:
         yield tool
     finally:
@@ -243,6 +241,25 @@ async def run(
             await tool.check()
             return bytes(output)
     raise ToolStalled(argv[0], seconds)
+
+
+def _guard(limits: Limits, priority: Priority) -> list[str]:
+    """What starts the tool: the signal at our death, I/O priority, then our own guard."""
+    command = [_SETPRIV, "--pdeathsig", "KILL"]
+    if priority.io_class:
+        level = ["-n", str(priority.io_level)] if priority.io_class != IDLE else []
+        command += [_IONICE, "-t", "-c", str(priority.io_class), *level]
+    command += [PYTHON, "-I", "-S", GUARD, str(os.getpid()), str(priority.nice)]
+    return [*command, str(limits.cpu or 0), str(limits.memory or 0)]
+
+
+def _adopted(name: str, popen: subprocess.Popen[bytes], errors: int) -> Tool:
+    try:
+        return Tool(name, popen, errors)
+    except BaseException:  # no descriptor is left, say: it could not be watched
+        with popen:  # closes its pipe and waits
+            popen.kill()
+        raise
 
 
 def _environment() -> dict[str, str]:

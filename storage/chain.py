@@ -10,6 +10,8 @@ from typing import Any, Literal
 Format = Literal["raw", "qcow2"]
 Node = Mapping[str, Any]  # a tree of block nodes, as processes/qemu_img.py takes it
 
+_LOCAL = ("file", "host_device")
+
 
 @dataclass(frozen=True)
 class Link:
@@ -17,7 +19,6 @@ class Link:
 
     path: real absolute path, or the url of a network image. virtual_size: bytes, a multiple of
     512, as QEMU sees it. file: the protocol node that opens it. data_file: real absolute path.
-    identity: device and inode of the file (st_dev, st_ino); None for a network image.
     """
 
     path: str
@@ -25,7 +26,12 @@ class Link:
     virtual_size: int
     file: Node
     data_file: str | None = None
-    identity: tuple[int, int] | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Real path of the local files and devices that it is made of."""
+        local = self.file["driver"] in _LOCAL
+        return (*([self.path] if local else []), *([self.data_file] if self.data_file else []))
 
     def node(self, backing: Node | None = None) -> Node:
         """The tree for this image over `backing`; None = over nothing, whatever it names."""
@@ -58,9 +64,8 @@ class Chain:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Path of everything that is read: no target of a copy may be among them."""
-        paths = ((link.path, link.data_file) for link in self.links)
-        return tuple(path for pair in paths for path in pair if path is not None)
+        """Real path of every local file and device that is read: no target may be among them."""
+        return tuple(path for link in self.links for path in link.files)
 
     def node(self) -> Node:
         """The whole chain as a tree in which QEMU follows no name that stands in an image."""
@@ -73,4 +78,5 @@ class Chain:
 
 def file_node(path: str, *, device: bool = False) -> Node:
     """The protocol node of a regular file, or of a block device."""
-    return {"driver": "host_device" if device else "file", "filename": path}
+    driver = "host_device" if device else "file"
+    return {"driver": driver, "filename": path}

@@ -93,12 +93,17 @@ def find(mount: str, *, damaged: Callable[[str, Error], None] | None = None) -> 
     """The domains in a folder, by id.
 
     damaged: told of each one that cannot be loaded; without it the first such error is raised.
-    Raises StorageDomainDoesNotExist when there is no such folder.
+    Raises StorageDomainDoesNotExist when there is no such folder, InvalidDomain when it cannot be
+    listed.
     """
     if not os.path.isdir(mount):
         raise StorageDomainDoesNotExist(mount)
+    try:
+        names = sorted(os.listdir(mount))
+    except OSError as e:
+        raise InvalidDomain(mount, e.strerror or str(e)) from None
     domains = []
-    for name in sorted(os.listdir(mount)):
+    for name in names:
         path = os.path.join(mount, name)
         if not _UUID.fullmatch(name) or not os.path.isdir(os.path.join(path, "dom_md")):
             continue

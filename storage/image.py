@@ -7,7 +7,8 @@ QEMU to look up. Source: docs/formats.md, "Images".
 """
 
 import json
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, TypeVar, TypeVarTuple, Unpack
 
 import trio
 
@@ -21,12 +22,15 @@ from protocol.errors import (
 )
 from storage import image_file, walk
 from storage.chain import Chain, Format, Link, Node
+from storage.image_file import ImageFile
 from storage.policy import Policy
 from storage.signature import PROBED
 
 __all__ = ["Chain", "Format", "Link", "Node", "Policy", "Role", "inspect", "inspect_node"]
 
 Role = Literal["source", "target"]
+Args = TypeVarTuple("Args")
+Result = TypeVar("Result")
 ARGUMENT_LIMIT = 100_000  # bytes; Linux allows 131,072 for one argument
 
 
@@ -40,12 +44,8 @@ async def inspect(
     Raises ImageMissing, ImageRefused, WrongFormat; ToolMissing, ToolStalled, InputOutputError and
     BadOutput when qemu-img cannot look.
     """
-    links = await trio.to_thread.run_sync(
-        _walk, path, declared, policy, role, abandon_on_cancel=True
-    )
-    if declared is None:
-        await _confirm_guess(links[0])
-    return await _confirmed(links)
+    file = await _in_thread(_read, path)
+    return await _judge(file, declared, policy, role)
 
 
 async def inspect_node(
@@ -59,51 +59,33 @@ async def inspect_node(
     head = await qemu_img.head(node, PROBED)
     if (more := image_file.head_length(head)) > len(head):
         head = await qemu_img.head(node, more)
-    format = declared or walk.probe(name, head)
-    info = await qemu_img.info({"driver": "raw", "file": node})
-    if format == "raw":
-        if role == "source":  # a network volume is like a device: it may hold anything
-            walk.check_content(name, head, format)
-        walk.check_size(name, info.virtual_size, policy)
-        return Chain((Link(name, "raw", info.virtual_size, node),))
-    links = await trio.to_thread.run_sync(
-        _walk_node, node, name, head, policy, role, abandon_on_cancel=True
-    )
-    return await _confirmed(links)
+    size = (await qemu_img.info({"driver": "raw", "file": node})).virtual_size
+    file = ImageFile(name, None, node, volume=True, size=size, identity=None, head=head)
+    return await _judge(file, declared, policy, role)
 
 
-def _walk(path: str, declared: Format | None, policy: Policy, role: Role) -> tuple[Link, ...]:
-    real = image_file.real_path(path)
-    if role == "target":
-        return (walk.target(real, declared, policy),)
-    return tuple(walk.source(real, declared, policy))
+def _read(path: str) -> ImageFile:
+    return image_file.read(image_file.real_path(path))
 
 
-def _walk_node(node: Node, name: str, head: bytes, policy: Policy, role: Role) -> tuple[Link, ...]:
-    walk.check_content(name, head, "qcow2")
-    header = walk.parse(name, head, policy)
-    if role == "target":
-        walk.check_alone(name, header)
-    data_file, below = walk.references(name, header, policy, None, None)
-    top = Link(name, "qcow2", header.virtual_size, node, data_file)
-    return (top, *walk.follow(below, policy, None, set()))
-
-
-async def _confirmed(links: tuple[Link, ...]) -> Chain:
-    """The chain, once qemu-img sees every qcow2 link as we do."""
+async def _judge(file: ImageFile, declared: Format | None, policy: Policy, role: Role) -> Chain:
+    links = await _in_thread(_walk, file, declared, policy, role)
+    if declared is None and links[0].format == "raw":
+        # Have qemu-img guess as well; what it opens while it guesses (vmdk) we have excluded.
+        await _confirm(links[0], {"file": links[0].file})
     for link in links:
         if link.format == "qcow2":
             await _confirm(link, link.node())
     chain = Chain(links)
     if len(json.dumps(chain.node())) > ARGUMENT_LIMIT:
-        raise ImageRefused(chain.top.path, "the names of its chain are too long together")
+        raise ImageRefused(file.path, "the names of its chain are too long together")
     return chain
 
 
-async def _confirm_guess(link: Link) -> None:
-    """Have qemu-img guess as well. Only for a top whose content we found harmless to guess at."""
-    if link.format == "raw":
-        await _confirm(link, {"file": link.file})  # no driver: it probes
+def _walk(file: ImageFile, declared: Format | None, policy: Policy, role: Role) -> tuple[Link, ...]:
+    if role == "target":
+        return (walk.target(file, declared, policy),)
+    return tuple(walk.source(file, declared, policy))
 
 
 async def _confirm(link: Link, node: Node) -> None:
@@ -121,3 +103,9 @@ async def _confirm(link: Link, node: Node) -> None:
     if info.virtual_size != link.virtual_size:
         reason = f"virtual size {info.virtual_size} by qemu-img, {link.virtual_size} by its header"
         raise ImageRefused(link.path, reason)
+
+
+async def _in_thread(function: Callable[[Unpack[Args]], Result], *args: *Args) -> Result:
+    """Files may lie on storage that hangs: an abort then leaves the thread behind, which only
+    reads."""
+    return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True)

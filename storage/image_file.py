@@ -1,4 +1,4 @@
-"""A local file or device that holds an image: found and read without being fooled or blocked.
+"""A file or device that holds an image: found and read without being fooled or blocked.
 
 Everything here blocks: callers run it in a worker thread.
 """
@@ -25,34 +25,33 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A regular file or block device.
+    """What holds an image: a regular file, a block device, or a network volume.
 
-    path: real absolute path. size: bytes. head: its first bytes: the first cluster of a qcow2
-    image, else signature.PROBED; fewer when it is shorter.
+    path: real absolute path, or the url of a network volume. folder: where it lies, None for a
+    network volume. node: the protocol node that opens it. volume: it is no file, and was there
+    before it held an image. size: bytes. identity: st_dev and st_ino of a local one.
+    head: its first bytes: the first cluster of a qcow2 image, else signature.PROBED; fewer when
+    it is shorter.
     """
 
     path: str
-    device: bool
+    folder: str | None
+    node: Node
+    volume: bool
     size: int
-    identity: tuple[int, int]
+    identity: tuple[int, int] | None
     head: bytes
-
-    @property
-    def folder(self) -> str:
-        return os.path.dirname(self.path)
 
     @property
     def raw_size(self) -> int:
         """Virtual size as a raw image."""
         return -(-self.size // SECTOR) * SECTOR
 
-    @property
-    def node(self) -> Node:
-        return file_node(self.path, device=self.device)
-
 
 def real_path(path: str) -> str:
     """The absolute path without symbolic links. Raises ImageMissing, ImageRefused."""
+    if not path:  # os.path.realpath takes it for the current folder
+        raise ImageMissing(path)
     try:
         path.encode()  # the block nodes are JSON, which cannot carry anything else
     except UnicodeEncodeError:
@@ -83,9 +82,12 @@ def read(path: str) -> ImageFile:
             same = (before.st_dev, before.st_ino, stat.S_IFMT(before.st_mode))
             if (now.st_dev, now.st_ino, stat.S_IFMT(now.st_mode)) != same:
                 raise ImageRefused(path, "it was replaced while it was looked at")
+            device = stat.S_ISBLK(now.st_mode)
             return ImageFile(
                 path=path,
-                device=stat.S_ISBLK(now.st_mode),
+                folder=os.path.dirname(path),
+                node=file_node(path, device=device),
+                volume=device,
                 size=os.lseek(fd, 0, os.SEEK_END),  # st_size of a device is 0
                 identity=(now.st_dev, now.st_ino),
                 head=_head(fd),

@@ -25,36 +25,35 @@ class Reference:
     format: Format
 
 
-def source(path: str, declared: Format | None, policy: Policy) -> Iterator[Link]:
-    """The links of the source at the real path `path`, top first.
+def source(top: ImageFile, declared: Format | None, policy: Policy) -> Iterator[Link]:
+    """The links of a source, top first.
 
-    Raises ImageMissing (of the source itself), ImageRefused, WrongFormat; the error names the
-    link at fault.
+    Raises ImageRefused, WrongFormat; the error names the link at fault.
     """
-    top = image_file.read(path)
-    link, below = judge(top, declared or probe(path, top.head), policy, top.folder)
+    link, below = _judge(top, declared or _probe(top), policy, top.folder)
     yield link
-    yield from follow(below, policy, top.folder, {top.identity})
+    yield from _follow(below, policy, top.folder, {top.identity})
 
 
-def target(path: str, declared: Format | None, policy: Policy) -> Link:
-    """The existing target at the real path `path`, which stands alone.
+def target(file: ImageFile, declared: Format | None, policy: Policy) -> Link:
+    """An existing target, which stands alone.
 
-    A device declared raw may hold anything, it is what an earlier use left there; a regular file
+    A volume declared raw may hold anything, it is what an earlier use left there; a regular file
     that is an image is not overwritten as if it were none. Raises as `source`.
     """
-    file = image_file.read(path)
-    format = declared or probe(path, file.head)
-    if format == "raw" and file.device:
+    format = declared or _probe(file)
+    if format == "raw" and file.volume:
         return _raw(file, policy)
-    if format == "qcow2" and file.head.startswith(qcow2.MAGIC):
-        check_alone(path, parse(path, file.head, policy))
-    link, _ = judge(file, format, policy, None)
+    link, below = _judge(file, format, policy, None, alone=True)
+    assert below is None
     return link
 
 
-def follow(
-    reference: Reference | None, policy: Policy, folder: str | None, seen: set[tuple[int, int]]
+def _follow(
+    reference: Reference | None,
+    policy: Policy,
+    folder: str | None,
+    seen: set[tuple[int, int] | None],
 ) -> Iterator[Link]:
     """The links from `reference` down. folder: where links may lie; seen: those above."""
     depth = 1
@@ -66,130 +65,123 @@ def follow(
         if file.identity in seen:
             raise ImageRefused(file.path, "its chain is a loop")
         seen.add(file.identity)
-        link, reference = judge(file, reference.format, policy, folder)
+        link, reference = _judge(file, reference.format, policy, folder)
         yield link
 
 
-def judge(
-    file: ImageFile, format: Format, policy: Policy, folder: str | None
+def _judge(
+    file: ImageFile, format: Format, policy: Policy, folder: str | None, *, alone: bool = False
 ) -> tuple[Link, Reference | None]:
-    """The link that a file is, and the image that it names in turn."""
-    check_content(file.path, file.head, format)
+    """The link that a file is, and the image that it names in turn.
+
+    folder: where that may lie. alone: it may name nothing at all.
+    """
+    _check_content(file, format)
     if format == "raw":
         return _raw(file, policy), None
-    header = parse(file.path, file.head, policy)
-    if file.size < header.least_size:
-        reason = f"truncated: {file.size} bytes, its tables need {header.least_size}"
-        raise ImageRefused(file.path, reason)
-    data_file, below = references(file.path, header, policy, folder, file.folder)
-    link = Link(file.path, "qcow2", header.virtual_size, file.node, data_file, file.identity)
-    return link, below
+    header = _parse(file, policy)
+    if alone and (header.backing_file is not None or header.external_data):
+        raise ImageRefused(file.path, "a target cannot have a backing or data file")
+    data_file = _data_file(file, header, policy) if header.external_data else None
+    link = Link(file.path, "qcow2", header.virtual_size, file.node, data_file)
+    return link, _backing_file(file, header, policy, folder)
 
 
 def _raw(file: ImageFile, policy: Policy) -> Link:
-    check_size(file.path, file.raw_size, policy)
-    return Link(file.path, "raw", file.raw_size, file.node, identity=file.identity)
+    _check_size(file.path, file.raw_size, policy)
+    return Link(file.path, "raw", file.raw_size, file.node)
 
 
-def probe(name: str, head: bytes) -> Format:
+def _probe(file: ImageFile) -> Format:
     """The format by content. Raises ImageRefused for one that is not copied."""
-    match signature.guess(head):
+    match signature.guess(file.head):
         case "raw":
             return "raw"
         case "qcow2":
             return "qcow2"
         case other:
-            raise ImageRefused(name, f"its format is {other}; only raw and qcow2 are copied")
+            raise ImageRefused(file.path, f"its format is {other}; only raw and qcow2 are copied")
 
 
-def check_content(name: str, head: bytes, format: Format) -> None:
+def _check_content(file: ImageFile, format: Format) -> None:
     """Raise WrongFormat unless the content is what was declared.
 
     A raw disk that begins like an image file is an old trick: what a guest wrote into its disk
     would be read as an image the next time.
     """
-    found = signature.guess(head)
+    found = signature.guess(file.head)
     if found != format and not (format == "raw" and found in _ALSO_RAW):
-        raise WrongFormat(name, format, found)
+        raise WrongFormat(file.path, format, found)
 
 
-def check_size(name: str, size: int, policy: Policy) -> None:
+def _check_size(path: str, size: int, policy: Policy) -> None:
     if size > policy.max_virtual_size:
         reason = f"virtual size {size}, more than {policy.max_virtual_size} is not allowed"
-        raise ImageRefused(name, reason)
+        raise ImageRefused(path, reason)
 
 
-def parse(name: str, head: bytes, policy: Policy) -> qcow2.Header:
+def _parse(file: ImageFile, policy: Policy) -> qcow2.Header:
     """The header of an image that can be read at all. Raises ImageRefused."""
     try:
-        header = qcow2.parse(head)
+        header = qcow2.parse(file.head)
     except qcow2.BadHeader as e:
-        raise ImageRefused(name, f"bad qcow2 header: {e}") from None
+        raise ImageRefused(file.path, f"bad qcow2 header: {e}") from None
     if header.encryption is not None:
-        raise ImageRefused(name, f"it is encrypted ({header.encryption})")
+        raise ImageRefused(file.path, f"it is encrypted ({header.encryption})")
     if header.corrupt:
-        raise ImageRefused(name, "it is marked corrupt")
-    check_size(name, header.virtual_size, policy)
+        raise ImageRefused(file.path, "it is marked corrupt")
+    _check_size(file.path, header.virtual_size, policy)
+    if file.size < header.least_size:  # QEMU would read zeros beyond the end
+        reason = f"truncated: {file.size} bytes, its tables need {header.least_size}"
+        raise ImageRefused(file.path, reason)
     return header
 
 
-def check_alone(name: str, header: qcow2.Header) -> None:
-    """Raise ImageRefused for a target that is not one file."""
-    if header.backing_file is not None or header.external_data:
-        raise ImageRefused(name, "a target cannot have a backing or data file")
-
-
-def references(
-    name: str, header: qcow2.Header, policy: Policy, folder: str | None, base: str | None
-) -> tuple[str | None, Reference | None]:
-    """The real path of the data file and the backing image that a header names, both allowed.
-
-    folder: where a backing image may lie; base: where relative names begin. None = nowhere.
-    """
-    data_file = None
-    if header.external_data:
-        data_file = _data_file(name, header, policy, base)
+def _backing_file(
+    file: ImageFile, header: qcow2.Header, policy: Policy, folder: str | None
+) -> Reference | None:
     if header.backing_file is None:
-        return data_file, None
+        return None
     what = f"backing file {header.backing_file!r}"
-    path = _resolve(name, what, header.backing_file, base)
+    path = _resolve(file, what, header.backing_file)
     if not policy.permits(path, folder):
-        raise ImageRefused(name, f"{what} is not in the image's folder nor in an allowed one")
+        reason = f"{what} is not in the image's folder nor in an allowed one"
+        raise ImageRefused(file.path, reason)
     match header.backing_format:
         case "raw":
-            return data_file, Reference(path, "raw")
+            return Reference(path, "raw")
         case "qcow2":
-            return data_file, Reference(path, "qcow2")
+            return Reference(path, "qcow2")
         case None:
-            raise ImageRefused(name, f"{what} is named without its format")
+            raise ImageRefused(file.path, f"{what} is named without its format")
         case other:
-            raise ImageRefused(name, f"{what} has the format {other!r}, not raw or qcow2")
+            raise ImageRefused(file.path, f"{what} has the format {other!r}, not raw or qcow2")
 
 
-def _data_file(name: str, header: qcow2.Header, policy: Policy, base: str | None) -> str:
+def _data_file(file: ImageFile, header: qcow2.Header, policy: Policy) -> str:
     if header.data_file is None:
-        raise ImageRefused(name, "its data is in another file, which it does not name")
+        raise ImageRefused(file.path, "its data is in another file, which it does not name")
     what = f"data file {header.data_file!r}"
-    path = _resolve(name, what, header.data_file, base)
+    path = _resolve(file, what, header.data_file)
     if not policy.permits(path, None):
-        raise ImageRefused(name, f"{what} is not in an allowed folder")
+        raise ImageRefused(file.path, f"{what} is not in an allowed folder")
     return _regular(path).path
 
 
-def _resolve(name: str, what: str, reference: str, base: str | None) -> str:
+def _resolve(file: ImageFile, what: str, name: str) -> str:
     """The real path that a name inside of an image means."""
-    if reference.startswith("json:"):
-        raise ImageRefused(name, f"{what} is a json: description, not a file name")
+    if name.startswith("json:"):
+        raise ImageRefused(file.path, f"{what} is a json: description, not a file name")
     # As QEMU reads it: a colon before the first slash ends the name of a protocol.
-    protocol, colon, _ = reference.partition("/")[0].partition(":")
+    protocol, colon, _ = name.partition("/")[0].partition(":")
     if colon:
-        raise ImageRefused(name, f"{what} has the protocol {protocol!r}, not a file name")
-    if base is None and not os.path.isabs(reference):
-        raise ImageRefused(name, f"{what} is relative, but the image lies in no folder")
+        raise ImageRefused(file.path, f"{what} has the protocol {protocol!r}, not a file name")
+    if file.folder is None and not os.path.isabs(name):
+        raise ImageRefused(file.path, f"{what} is relative, but the image lies in no folder")
     try:
-        return image_file.real_path(os.path.join(base or "/", reference))
+        return image_file.real_path(os.path.join(file.folder or "/", name))
     except (ImageMissing, ImageRefused) as e:
-        raise ImageRefused(name, f"{what}: {e}") from None
+        raise ImageRefused(file.path, f"{what}: {e}") from None
 
 
 def _regular(path: str) -> ImageFile:
@@ -198,6 +190,6 @@ def _regular(path: str) -> ImageFile:
         file = image_file.read(path)
     except ImageMissing as e:
         raise ImageRefused(path, str(e)) from None
-    if file.device:
+    if file.volume:
         raise ImageRefused(path, "an image names it, and it is a device, not a regular file")
     return file

@@ -44,10 +44,9 @@ def test_backing_file_without_format_is_told() -> None:
     assert (header.backing_file, header.backing_format) == ("base.img", None)
 
 
-def test_name_of_the_data_file_counts_only_with_its_feature() -> None:
+def test_data_file_and_its_name_are_told() -> None:
     names = [(DATA_FILE, b"d.raw")]
     assert parse(Crafted(extensions=names, incompatible=4).build()).data_file == "d.raw"
-    assert parse(Crafted(extensions=names).build()).data_file is None
     nameless = parse(Crafted(incompatible=4).build())
     assert nameless.external_data
     assert nameless.data_file is None
@@ -125,6 +124,7 @@ LIES = [
     (Crafted(extensions=[(BACKING_FORMAT, b"raw\0")]), "control characters"),
     (Crafted(extensions=[(BACKING_FORMAT, b"x" * 16)]), "0xe2792aca of 16 bytes"),
     (Crafted(extensions=[(DATA_FILE, b"x" * 1024)]), "0x44415441 of 1024 bytes"),
+    (Crafted(extensions=[(DATA_FILE, b"d.raw")]), "names a data file, but is marked"),
     (Crafted(extensions=TWICE), "0xe2792aca twice"),
     (Crafted(extensions=[(1, b"")] * (EXTENSIONS_LIMIT + 1)), "too many"),
     (over("b", backing_offset=122), "of 3 bytes at 112"),

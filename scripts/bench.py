@@ -1,0 +1,178 @@
+"""The benchmark: what leasehold costs over the bare work, as the median of interleaved pairs.
+
+Each figure is measured in turn with its floor, in the same run and on the same files, so that a
+noisy machine disturbs both alike. Only the ratio decides.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from endpoints.copy_data import CopyRequest, copy
+from endpoints.domain import create_domain, open_store
+from endpoints.external import CopyDataExternalEndpoint
+from leases import verbs
+from leases.sector import Sectors
+from leases.store import Store
+from protocol.messages import ExternalEndpoint, JobMetadata, LeaseRef
+from protocol.record import Expectation, JobStatus
+
+MIB = 1 << 20
+HARDWARE = "00000000-0000-4000-8000-000000000000"
+Work = Callable[[int], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """`work` beside `floor`, `rounds` times each; `limit` is the largest ratio that is allowed."""
+
+    name: str
+    floor_name: str
+    work: Work
+    floor: Work
+    limit: float
+    rounds: int
+
+
+class Bench:
+    """Everything in one temporary folder on one file system."""
+
+    def __init__(self, folder: Path, store: Store, sd_id: str) -> None:
+        self.folder = folder
+        self.store = store
+        self.sd_id = sd_id
+        self.ids = [str(uuid.uuid4()) for _ in range(200)]
+
+    def image(self, name: str, size: int, data: int) -> Path:
+        """A raw image of `size` bytes whose first `data` bytes are random."""
+        path = self.folder / name
+        with path.open("wb") as file:
+            for _ in range(0, data, MIB):
+                file.write(os.urandom(min(data, MIB)))
+            file.truncate(size)
+        return path
+
+    async def create(self, job_id: str) -> None:
+        metadata = JobMetadata(uuid.UUID(job_id), 0, JobStatus.PENDING)
+        await verbs.create(self.store, job_id, metadata, now=0, hardware_id=HARDWARE)
+
+    async def tracked(self, source: Path, target: Path) -> None:
+        """One whole copy: lease created, taken up, copied, recorded, deleted."""
+        job_id = str(uuid.uuid4())
+        await self.create(job_id)
+        lease = LeaseRef(uuid.UUID(self.sd_id), job_id)
+        read = CopyDataExternalEndpoint.read
+        request = CopyRequest(
+            job_id,
+            read(ExternalEndpoint(str(source), "raw")),
+            read(ExternalEndpoint(str(target), "raw", lease=lease, generation=0)),
+        )
+        await copy(request, self.store, lambda p: None, now=time.time, hardware_id=HARDWARE)
+        await verbs.delete(self.store, job_id)
+
+    def copies(self, name: str, size: int, data: int, limit: float, rounds: int) -> Figure:
+        source = self.image(f"{name}.source", size, data)
+        target = self.image(f"{name}.target", size, 0)
+
+        async def work(number: int) -> None:
+            await self.tracked(source, target)
+
+        async def floor(number: int) -> None:
+            await trio.to_thread.run_sync(bare, source, target)
+
+        title = f"tracked copy, {name}"
+        return Figure(title, "bare qemu-img and fsync", work, floor, limit, rounds)
+
+    def leases(self) -> list[Figure]:
+        async def status(number: int) -> None:
+            await verbs.status(self.store, self.ids[number])
+
+        async def create(number: int) -> None:
+            await self.create(self.ids[number])
+
+        async def fence(number: int) -> None:
+            expected = Expectation(self.ids[number], 0)
+            await verbs.fence(self.store, self.ids[number], expected, now=0, hardware_id=HARDWARE)
+
+        async def delete(number: int) -> None:
+            await verbs.delete(self.store, self.ids[number])
+
+        rounds = len(self.ids)
+        floor = partial(one_write, str(self.image("sector", MIB, MIB)))
+        return [
+            Figure(f"lease {name}", "one 512-byte write", work, floor, limit, rounds)
+            for name, work, limit in (
+                ("create", create, 30.0),
+                ("status", status, 5.0),
+                ("fence", fence, 8.0),
+                ("delete", delete, 30.0),
+            )
+        ]
+
+
+def bare(source: Path, target: Path) -> None:
+    """What a script without leasehold would do, with the same flags and a flush that is checked."""
+    argv = ["qemu-img", "convert", "-p", "-n", "-t", "none", "-T", "none", "-W", "-m", "8"]
+    argv += ["-f", "raw", "-O", "raw", str(source), str(target)]
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+    with target.open("r+b") as file:
+        os.fsync(file.fileno())
+
+
+async def one_write(path: str, number: int) -> None:
+    """One 512-byte write, O_DIRECT and on disk when it returns."""
+
+    def write() -> None:
+        with Sectors.open(path, write=True) as sectors:
+            sectors.write(0, bytes(512))
+
+    await trio.to_thread.run_sync(write)
+
+
+async def measured(figure: Figure) -> bool:
+    works: list[float] = []
+    floors: list[float] = []
+    for number in range(figure.rounds):
+        for work, times in ((figure.floor, floors), (figure.work, works)):
+            began = time.perf_counter()
+            await work(number)
+            times.append(1000 * (time.perf_counter() - began))
+    work_ms, floor_ms = statistics.median(works), statistics.median(floors)
+    ratio = work_ms / floor_ms
+    held: bool = ratio <= figure.limit
+    print(
+        f"{figure.name:28} {work_ms:9.2f} ms   {figure.floor_name:24} {floor_ms:9.2f} ms"
+        f"   ratio {ratio:6.2f}, at most {figure.limit:5.2f}  {'ok' if held else 'MISSED'}",
+        flush=True,
+    )
+    return held
+
+
+async def main(quick: bool) -> int:
+    with tempfile.TemporaryDirectory(prefix="leasehold-bench-", dir="/var/tmp") as name:
+        folder = Path(name)
+        domain = await create_domain(str(folder / "domains"), leases=250)
+        bench = Bench(folder, await open_store(domain), domain.id)
+        held = [await measured(figure) for figure in bench.leases()]
+        held.append(await measured(bench.copies("1 MiB", MIB, MIB, 3.5, 10 if quick else 200)))
+        if not quick:
+            large = bench.copies("4 GiB with 2 GiB of data", 4096 * MIB, 2048 * MIB, 1.02, 5)
+            held.append(await measured(large))
+    return 0 if all(held) else 1
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, no large image")
+    sys.exit(trio.run(main, parser.parse_args().quick))

@@ -1,0 +1,60 @@
+"""Which error ends a command with which code."""
+
+import inspect
+
+import pytest
+
+from cli import exits
+from protocol import errors
+
+CLASSES = [
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, errors.Error) and kind is not errors.Error
+]
+# Everything that an image, a source or a target can be refused for.
+OF_IMAGES = {errors.ImageRefused, errors.WrongFormat, errors.TooSmall, errors.ReadOnly}
+OF_IMAGES |= {errors.SameImage, errors.ImageInUse}
+# Failures of work that was begun: the general code.
+GENERAL = {errors.ReleaseLockFailure, errors.ToolMissing, errors.ToolStalled, errors.FlushFailed}
+GENERAL |= {errors.BadOutput} | set(errors.ToolFailed.__subclasses__()) | {errors.ToolFailed}
+GENERAL -= {errors.ImageInUse, errors.ConnectionLost}
+
+
+def made(kind: type[errors.Error]) -> errors.Error:
+    return kind.__new__(kind)
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_every_class_of_error_was_thought_of(kind: type[errors.Error]) -> None:
+    assert (exits.before_job(made(kind)) == exits.FAILED) == (kind in GENERAL)
+
+
+@pytest.mark.parametrize("kind", sorted(OF_IMAGES, key=lambda kind: kind.__name__))
+def test_an_image_is_bad_input_and_never_refused_by_the_state(kind: type[errors.Error]) -> None:
+    assert exits.before_job(made(kind)) == exits.BAD_INPUT
+
+
+@pytest.mark.parametrize(
+    ("code", "numbers"),
+    [(exits.REFUSED, {651, 911, 912, 2009}), (exits.NOT_FOUND, {66, 358, 936, 4101})],
+)
+def test_the_codes_that_the_contract_names(code: int, numbers: set[int]) -> None:
+    found = {kind.code for kind in CLASSES if exits.before_job(made(kind)) == code}
+    assert numbers <= found
+
+
+def test_any_other_error_is_a_failure() -> None:
+    assert exits.before_job(OSError()) == exits.FAILED
+    assert exits.before_job(KeyboardInterrupt()) == exits.ABORTED
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_inside_the_job_every_error_is_a_failed_job(kind: type[errors.Error]) -> None:
+    if kind is not errors.JobStatusMismatch:
+        assert exits.after_job(made(kind)) == exits.FAILED
+
+
+def test_a_job_that_was_fenced_as_it_began_ends_as_fenced() -> None:
+    assert exits.after_job(errors.JobStatusMismatch("PENDING", "FENCED")) == exits.ABORTED
+    assert exits.after_job(errors.JobStatusMismatch("PENDING", "FAILED")) == exits.FAILED

@@ -1,0 +1,140 @@
+"""hold: what comes out of it, and when the lease is free again."""
+
+import os
+import threading
+
+import pytest
+import trio
+
+from leases import verbs
+from leases.embedded import EmbeddedStore
+from leases.grant import Grant
+from leases.hold import hold
+from leases.lease import Lease
+from protocol.errors import LeaseLost, NoSuchLease, ReleaseLockFailure
+
+
+async def create(store: EmbeddedStore) -> Lease:
+    return await verbs.create(store, "a", None, now=1, hardware_id="h")
+
+
+@pytest.fixture
+def quick_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("leases.grant._WATCH_SECONDS", 0.01)
+
+
+async def lose(store: EmbeddedStore, lease: Lease, failure: Exception | None = None) -> None:
+    """A body that loses its lease, and fails when it is cut off for that."""
+    async with hold(store, lease):
+        os.rename(store.path, store.path + ".old")
+        try:
+            await trio.sleep_forever()
+        finally:
+            if failure:
+                raise failure
+
+
+async def test_an_error_of_the_body_comes_out_as_it_is(store: EmbeddedStore) -> None:
+    lease = await create(store)
+    with pytest.raises(ZeroDivisionError):
+        async with hold(store, lease):
+            1 / 0  # noqa: B018
+    assert await store.owners(lease) == []
+
+
+async def test_a_cancelled_body_gives_its_lease_back(store: EmbeddedStore) -> None:
+    lease = await create(store)
+    with trio.CancelScope() as scope:
+        async with hold(store, lease):
+            assert await store.owners(lease) == [1]
+            scope.cancel()
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
+    assert await store.owners(lease) == []
+
+
+async def test_an_error_of_a_cancelled_body_is_not_lost(store: EmbeddedStore) -> None:
+    lease = await create(store)
+
+    async def cancelled() -> None:
+        with trio.CancelScope() as scope:
+            async with hold(store, lease):
+                scope.cancel()
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    1 / 0  # noqa: B018
+
+    with pytest.raises(ZeroDivisionError):
+        await cancelled()
+    assert await store.owners(lease) == []
+
+
+@pytest.mark.usefixtures("quick_watch")
+async def test_a_lost_lease_cuts_its_body_off(store: EmbeddedStore) -> None:
+    with trio.fail_after(5), pytest.raises(LeaseLost):
+        await lose(store, await create(store))
+
+
+@pytest.mark.usefixtures("quick_watch")
+async def test_a_body_that_fails_for_a_lost_lease_says_that_it_was_lost(
+    store: EmbeddedStore,
+) -> None:
+    with trio.fail_after(5), pytest.raises(LeaseLost) as caught:
+        await lose(store, await create(store), ValueError("the tool was stopped"))
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+async def test_a_failing_release_after_success_is_an_error(
+    store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = await create(store)
+    real = EmbeddedStore.give
+
+    def give(self: EmbeddedStore, grant: Grant) -> None:
+        real(self, grant)
+        raise ReleaseLockFailure("a", "broken")
+
+    monkeypatch.setattr(EmbeddedStore, "give", give)
+    with pytest.raises(ReleaseLockFailure) as caught:
+        async with hold(store, lease):
+            pass
+    assert caught.value.code == 660
+    with pytest.raises(ZeroDivisionError) as body:  # the body's own error wins
+        async with hold(store, lease):
+            1 / 0  # noqa: B018
+    assert "broken" in str(body.value.__notes__)
+
+
+async def test_a_release_that_hangs_is_bounded(
+    store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = await create(store)
+    storage_is_back = threading.Event()
+    done = threading.Event()
+    real = EmbeddedStore.give
+
+    def give(self: EmbeddedStore, grant: Grant) -> None:
+        storage_is_back.wait(3)
+        real(self, grant)
+        done.set()
+
+    monkeypatch.setattr(EmbeddedStore, "give", give)
+    monkeypatch.setattr("leases.hold.RELEASE_TIMEOUT", 0.05)
+    try:
+        with trio.fail_after(5), pytest.raises(ReleaseLockFailure, match="no answer"):
+            async with hold(store, lease):
+                pass
+    finally:
+        storage_is_back.set()
+        assert done.wait(10)
+
+
+async def test_an_unpublished_lease_is_not_held(store: EmbeddedStore) -> None:
+    lease = await create(store)
+    await verbs.delete(store, "a")
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(NoSuchLease):
+        async with hold(store, lease):
+            raise AssertionError
+    assert len(os.listdir("/proc/self/fd")) == before
