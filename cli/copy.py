@@ -65,6 +65,20 @@ def copy(
     keep_lease: Annotated[
         bool, typer.Option("--keep-lease", help="Keep the lease after success.")
     ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Compare the whole content of both ends afterwards."),
+    ] = False,
+    stall_timeout: Annotated[
+        int,
+        typer.Option(min=1, metavar="S", help="Give up after so many seconds without movement."),
+    ] = 300,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Check everything, tell what would be done, and write nothing."
+        ),
+    ] = False,
     store: Store = "auto",
 ) -> int:
     """Copy a disk as a tracked job.
@@ -74,7 +88,7 @@ def copy(
     """
     kind = checked_store(store)
     from cli.foreground import copied
-    from cli.interrupt import run
+    from cli.interrupt import run, run_stoppable
     from cli.request import Order, checked_directory, checked_url
     from cli.sizes import parse_rate
 
@@ -89,5 +103,11 @@ def copy(
         job_id=str(job_id) if job_id else None,
         keep_lease=keep_lease,
         store=kind,
+        verify=verify,
+        stall_time=float(stall_timeout),
     )
+    if dry_run:
+        from cli.dry_run import shown
+
+        return run_stoppable(lambda: shown(order, out))
     return run(lambda interrupt: copied(order, out, interrupt))

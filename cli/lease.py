@@ -9,9 +9,10 @@ from cli.command import command, group, stoppable
 from cli.output import Output
 from cli.parameters import LeaseId, Sd, Store, checked_lease
 
-app = group("lease", "Create, look at, fence and delete leases.")
+app = group("lease", "Create, look at, fence, delete and repair leases.")
 
-EXAMPLE = "1dd9f4a2-0c59-4c1c-9d31-6a1d0d4ad2ef 5b3ad4a8-3a1b-4a36-8f2e-b0f4c27be1d3"
+DOMAIN = "1dd9f4a2-0c59-4c1c-9d31-6a1d0d4ad2ef"
+EXAMPLE = f"{DOMAIN} 5b3ad4a8-3a1b-4a36-8f2e-b0f4c27be1d3"
 JOB = "--job-id 5b3ad4a8-3a1b-4a36-8f2e-b0f4c27be1d3"
 
 Status = Literal["PENDING", "FAILED", "SUCCEEDED", "FENCED"]
@@ -144,7 +145,7 @@ async def delete(
     out.done({"sd_id": str(sd), "lease_id": lease}, f"deleted lease {lease}")
 
 
-@command(app, "list", example="lease list 1dd9f4a2-0c59-4c1c-9d31-6a1d0d4ad2ef")
+@command(app, "list", example=f"lease list {DOMAIN}")
 @stoppable
 async def list_(out: Output, sd: Sd, store: Store = "auto") -> None:
     """List the leases of a storage domain: owners, job status and generation of each."""
@@ -163,3 +164,23 @@ async def list_(out: Output, sd: Sd, store: Store = "auto") -> None:
         for lease_id, offset, updating in await verbs.leases(opened)
     ]
     out.result({"leases": rows}, "\n".join(map(line, rows)) or "no leases")
+
+
+@command(app, "rebuild", example=f"lease rebuild {DOMAIN}")
+@stoppable
+async def rebuild(out: Output, sd: Sd, *, store: Store = "auto") -> int:
+    """Repair a damaged lease volume: its index by its leases, and the other way round.
+
+    Running copies go on, and what they hold is left as it is: the result names it.
+    """
+    import time
+
+    from cli.exits import FAILED, OK
+    from cli.lease_text import rebuilt_object, rebuilt_text
+    from cli.opening import store_of
+    from leases import verbs
+
+    opened = await store_of(str(sd), store, change_index=True)
+    done = await verbs.rebuild(opened, now=int(time.time()))
+    out.result(rebuilt_object(str(sd), done), rebuilt_text(done))
+    return FAILED if done.failed else OK

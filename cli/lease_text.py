@@ -6,8 +6,9 @@ from typing import Any
 
 from leases import verbs
 from leases.lease import Lease
+from leases.rebuilding import Found
 from leases.store import Store
-from leases.verbs import LeaseStatus
+from leases.verbs import LeaseStatus, Rebuilt
 from protocol.errors import Error
 
 MEANINGS = {
@@ -72,6 +73,37 @@ async def summary(store: Store, lease_id: str) -> dict[str, Any]:
 def line(row: Mapping[str, Any]) -> str:
     """A row of `leasehold lease list`."""
     return f"{row['lease_id']:36}  {_state(row)}"
+
+
+REPAIRS = {
+    "restored": "is in the index again",
+    "written": "has a new slot",
+    "cleared": "is cleared",
+    "held": "is in use and left as it is: rebuild again when it is free",
+    "failed": "is left as it is",
+}
+
+
+def rebuilt_object(sd_id: str, done: Rebuilt) -> dict[str, Any]:
+    """What a rebuild did, by kind; an error only where there was one."""
+    kinds = {kind: [_found(one) for one in getattr(done, kind)] for kind in ("kept", *REPAIRS)}
+    return {"sd_id": sd_id, **kinds}
+
+
+def rebuilt_text(done: Rebuilt) -> str:
+    """A line for each slot that was not well, then how many were."""
+    lines = [
+        f"{one.lease_id or 'the slot'} at offset {one.offset} {what}"
+        + (f": {one.error}" if one.error else "")
+        for kind, what in REPAIRS.items()
+        for one in getattr(done, kind)
+    ]
+    return "\n".join([*lines, f"{len(done.kept)} leases were in order"])
+
+
+def _found(one: Found) -> dict[str, Any]:
+    facts: dict[str, Any] = {"lease_id": one.lease_id, "offset": one.offset}
+    return facts if one.error is None else {**facts, "error": one.error}
 
 
 def _state(row: Mapping[str, Any]) -> str:

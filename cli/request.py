@@ -9,6 +9,7 @@ from uuid import UUID
 from endpoints.copy_data import CopyRequest
 from endpoints.external import CopyDataExternalEndpoint
 from endpoints.url import PathUrl
+from endpoints.watchdog import STALL_TIME
 from protocol.errors import BadParameter
 from protocol.messages import ExternalEndpoint, Format, LeaseRef
 from storage.image import Policy
@@ -32,6 +33,8 @@ class Order:
     job_id: str | None = None
     keep_lease: bool = False
     store: Literal["auto", "embedded"] = "auto"
+    verify: bool = False
+    stall_time: float = STALL_TIME
 
     def request(self, sd_id: str, job_id: str, generation: int) -> CopyRequest:
         """Raises BadParameter (1000) for a url that cannot be one."""
@@ -51,6 +54,8 @@ class Order:
             policy=Policy(allow=self.allow),
             create_under=_folder_of(target),
             limit=self.limit,
+            stall_time=self.stall_time,
+            verify=self.verify,
         )
 
 

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import trio
 
+from cli.lease_text import hosts
 from leases import verbs
 from leases.store import Store
 from leases.verbs import LeaseStatus
@@ -38,7 +39,7 @@ class Tracking:
             await self._create()
             return FIRST_GENERATION
         if status.owners:
-            reason = f"job {self.job_id} is running, the lease is held by host {status.owners}"
+            reason = f"job {self.job_id} is running, the lease is held by host {hosts(status)}"
             raise AcquireLockFailure(f"lease {self.job_id}", reason)
         return taken_up(self.job_id, JobRecord(status.metadata or {}))
 

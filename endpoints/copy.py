@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
 import trio
 
@@ -10,40 +11,89 @@ from endpoints.disk import Disk, NewFile
 from endpoints.new_file import created
 from endpoints.plan import Plan
 from endpoints.progress import Meter
+from endpoints.watchdog import STALL_TIME, Watchdog
 from jobs.progress import Progress, Report
 from processes import nbd, qemu_img
 from processes.allocation import Allocation
-from protocol.errors import FlushFailed, ToolFailed, ToolStalled
+from protocol.errors import FlushFailed, ToolFailed, ToolStalled, VerifyFailed
 
+WHOLE = (0.0, 100.0)  # percent of the job
+COPY_PART = (0.0, 50.0)
+VERIFY_PART = (50.0, 100.0)
 MAP_FROM = 64 << 20  # bytes; below that a map costs more than it tells
 
 
-async def copy(plan: Plan, report: Report, *, inherit: Sequence[int]) -> int:
+@dataclass(frozen=True)
+class Manner:
+    """How a copy is to be done, beside what the plan says of tool and flags.
+
+    inherit: descriptors that every process which can write keeps: the lease's, the locks'.
+    stall_time: seconds without any movement after which the copy is given up.
+    verify: compare the whole content of both ends afterwards.
+    """
+
+    inherit: Sequence[int] = ()
+    stall_time: float = STALL_TIME
+    verify: bool = False
+
+
+async def copy(plan: Plan, report: Report, manner: Manner) -> int:
     """Do what was planned; returns the bytes of data that were copied.
 
     When it returns, the data is on stable storage as far as the target can tell.
-    inherit: descriptors that every process which can write keeps: the lease's, the locks'.
-    Raises the classes of ToolFailed, FlushFailed.
+    Raises the classes of ToolFailed, FlushFailed, ToolStalled, VerifyFailed.
     """
     report(Progress(percent=0.0, stage="preparing"))
-    allocation = await _allocation(plan.source)
+    allocation = await allocation_of(plan.source)
     meter = Meter(
         allocation,
         of_data=plan.tool == "qemu-img",
         # What comes over the network passes by the counters of processes.
         counted=plan.tool == "nbdcopy" and plan.source.kind in ("file", "block"),
     )
+    watchdog = Watchdog(plan.tool, manner.stall_time)
+    part = COPY_PART if manner.verify else WHOLE
 
     def moved(percent: float | None, bytes_moved: int) -> None:
+        watchdog.saw(percent, bytes_moved)
         meter.moved(percent, bytes_moved)
-        report(meter.progress("copying"))
+        report(meter.progress("copying", part))
 
     async with _target(plan) as target:
         if plan.tool == "qemu-img":
-            await _by_qemu_img(plan, target, moved, report, inherit)
+            await _by_qemu_img(plan, target, moved, report, manner.inherit)
         else:
-            await _by_nbdcopy(plan, target, moved, inherit)
+            await _by_nbdcopy(plan, target, moved, manner.inherit)
+        if manner.verify:
+            await _verify(plan, target, allocation, report, manner)
     return meter.total
+
+
+async def _verify(
+    plan: Plan, target: Disk, allocation: Allocation, report: Report, manner: Manner
+) -> None:
+    """Read both ends whole, past every cache, and compare them. Raises VerifyFailed."""
+    meter = Meter(allocation, of_data=False)
+    watchdog = Watchdog("qemu-img", manner.stall_time)
+
+    def moved(percent: float | None, bytes_moved: int) -> None:
+        watchdog.saw(percent, bytes_moved)
+        meter.moved(percent, 0)  # two ends in one counter, one of them perhaps not counted
+        report(meter.progress("verifying", VERIFY_PART))
+
+    source = plan.source
+    # A target may be longer than its source: what lies beyond is none of the copy.
+    window = {"driver": "raw", "size": source.size, "file": target.node}
+    equal = await qemu_img.compare(
+        source.node,
+        window,
+        moved,
+        source_cache="none" if source.direct and target.direct else "writeback",
+        limit=plan.flags.limit,
+        inherit=manner.inherit,
+    )
+    if not equal:
+        raise VerifyFailed(str(target.url), str(source.url))
 
 
 async def _by_qemu_img(
@@ -104,7 +154,7 @@ async def _flushed(path: str, report: Report) -> AsyncGenerator[None]:
         os.close(fd)
 
 
-async def _allocation(source: Disk) -> Allocation:
+async def allocation_of(source: Disk) -> Allocation:
     """Where the source holds data; everywhere, when that is not to be had."""
     if source.size >= MAP_FROM:
         try:

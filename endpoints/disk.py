@@ -14,6 +14,7 @@ from protocol.errors import (
     CannotConnect,
     ImageMissing,
     ImageRefused,
+    InputOutputError,
     ReadOnly,
     ToolFailed,
     TooSmall,
@@ -73,13 +74,19 @@ def lock_names(url: Url) -> list[str]:
 
     A path is locked by what it is, so that links meet, and a missing one by where it will be.
     """
-    if not isinstance(url, PathUrl):
-        return [url.key]
+    return [url.key, *file_locks(files_of(url))]
+
+
+def file_locks(files: frozenset[tuple[int, int]]) -> list[str]:
+    return [f"file:{device}:{inode}" for device, inode in files]
+
+
+def files_of(url: Url) -> frozenset[tuple[int, int]]:
+    """The file or device at a path, if there is one."""
     try:
-        device, inode = identity(os.stat(url.path))
+        return frozenset([identity(os.stat(url.path))] if isinstance(url, PathUrl) else [])
     except OSError:
-        return [url.key]  # missing or unreachable: the checks say so
-    return [url.key, f"file:{device}:{inode}"]
+        return frozenset()
 
 
 async def source(url: Url, format: Format | None, policy: Policy) -> Disk:
@@ -93,6 +100,8 @@ async def source(url: Url, format: Format | None, policy: Policy) -> Disk:
     await _export(url, writable=False)
     try:
         chain = await image.inspect_node(url.node(), str(url), declared=format, policy=policy)
+    except InputOutputError:
+        raise  # it answers, and says that it cannot be read
     except ToolFailed as e:
         raise CannotConnect(str(url), e.detail) from None
     return Disk(

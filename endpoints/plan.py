@@ -22,6 +22,11 @@ class Plan:
     serve_target: bool = False
 
     @property
+    def tools(self) -> tuple[str, ...]:
+        """The programs that it takes."""
+        return ("qemu-img",) if self.tool == "qemu-img" else ("qemu-nbd", "nbdcopy")
+
+    @property
     def path_taken(self) -> str:
         """For people: `qemu-img, qcow2 file to raw file, -t none -T none -W -m 8`."""
         ends = f"{self.source.format} {self.source.kind} to {self.target.format} {self.target.kind}"
@@ -70,3 +75,34 @@ def _cache(target: Target) -> str:
     if not target.direct:
         return "writethrough"
     return "directsync" if target.format == "qcow2" else "none"
+
+
+_CACHE_REASONS = {
+    "none": "past the page cache, every error of a write is told",
+    "directsync": "an error of the tables of qcow2 would not be told at the end",
+    "writethrough": "the file system of the target takes no O_DIRECT",
+}
+
+
+def reasons(plan: Plan) -> list[str]:
+    """Why it will be done so, for people; one sentence each."""
+    flags = plan.flags
+    found = []
+    if plan.tool == "qemu-img":
+        found.append(f"qemu-img: the target is a {plan.target.kind}, which an fsync flushes")
+        found.append(f"-t {flags.cache}: {_CACHE_REASONS[flags.cache]}")
+        if flags.source_cache != "none":
+            found.append(
+                f"-T {flags.source_cache}: the file system of the source takes no O_DIRECT"
+            )
+    else:
+        found.append("nbdcopy: the answer to its own flush tells that the data is on the storage")
+        if plan.serve_target:
+            found.append("qemu-nbd before the target: nbdcopy speaks only NBD")
+    if flags.target_is_zero:
+        found.append("zeros are not written: the target is known to read as zeros")
+    if flags.unordered:
+        found.append("writes in any order: the target is raw and not thin")
+    if flags.limit is not None:
+        found.append(f"held back to {flags.limit} bytes a second, as asked for")
+    return found

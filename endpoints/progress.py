@@ -61,17 +61,20 @@ class Meter:
         (start, before), (end, after) = self._seen[0], self._seen[-1]
         return (after - before) / (end - start) if end > start else None
 
-    def progress(self, stage: str) -> Progress:
+    def progress(self, stage: str, part: tuple[float, float] = (0.0, 100.0)) -> Progress:
+        """part: from which to which percent of the whole job this stage takes it."""
         rate = self.rate
         left = self.total - self.bytes
-        percent = 100 * self.bytes / self.total if self.total else self._percent
+        own = 100 * self.bytes / self.total if self.total else self._percent
+        begin, end = part
         return Progress(
-            percent=min(percent, ALMOST),
+            percent=min(begin + (end - begin) * own / 100, ALMOST),
             bytes=self.bytes,
             total_bytes=self.total,
             rate=rate,
             eta=left / rate if rate else None,
             stage=stage,
+            stage_percent=own,
         )
 
     def _reached(self, moved: int) -> int:

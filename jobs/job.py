@@ -114,8 +114,8 @@ class Job:
         """What clients see: id, status, description, job_type, and where known
 
         progress (0 to 99 whole percent, 100 only when done), error {code, kind, message, data},
-        bytes, total_bytes, rate (bytes/s) and eta (s) while active, stage while active,
-        created, started, ended (seconds since the epoch).
+        bytes, total_bytes; while active rate (bytes/s), eta (s), stage and stage_progress (its own
+        percent); created, started, ended (seconds since the epoch).
         """
         facts = {
             "progress": self._percent(),
@@ -142,7 +142,13 @@ class Job:
     def _moment(self) -> dict[str, Any]:
         """Facts that mean nothing once the job has ended."""
         now = self.progress
-        return {"rate": now.rate, "eta": now.eta, "stage": now.stage or None}
+        stage = None if now.stage_percent is None else min(int(now.stage_percent), int(WHOLE))
+        return {
+            "rate": now.rate,
+            "eta": now.eta,
+            "stage": now.stage or None,
+            "stage_progress": stage,
+        }
 
     def _fail(self, error: BaseException, *, stopped: bool) -> None:
         """Record the end by `error`; raise the part of it that is not for the job to keep."""

@@ -15,7 +15,8 @@ class Progress:
 
     percent: 0.0 to 100.0. bytes, total_bytes: what was copied, what there is to copy.
     rate: bytes per second. eta: seconds left. stage: what is being done, for people
-    ("waiting for lock", "copying", "flushing"); empty keeps the last one.
+    ("waiting for lock", "copying", "flushing"); empty keeps the last one. stage_percent: 0.0 to
+    100.0 of that stage alone.
     """
 
     percent: float | None = None
@@ -24,6 +25,7 @@ class Progress:
     rate: float | None = None
     eta: float | None = None
     stage: str = ""
+    stage_percent: float | None = None
 
     def followed_by(self, new: "Progress") -> "Progress":
         """What is known after `new` was reported: percent and bytes grow only.

@@ -4,12 +4,14 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from itertools import islice
 from typing import Any
 
 import trio
 
 from jobs.job import Job
+from jobs.status import Status
 from protocol.errors import JobExists, JobNotDone, NoSuchJob
 
 log = logging.getLogger(__name__)
@@ -18,6 +20,7 @@ Event = tuple[str, dict[str, Any]]  # ("|jobs|status|<id>", info of the job afte
 
 AUTODELETE = 3600.0
 BACKLOG = 1000
+PAGE = 100
 
 
 class Registry:
@@ -70,6 +73,27 @@ class Registry:
         ids = wanted or self._jobs
         found = (self._jobs[job_id] for job_id in ids if job_id in self._jobs)
         return tuple(job for job in found if not job_type or job.job_type == job_type)
+
+    def page(
+        self,
+        *,
+        offset: int = 0,
+        limit: int = PAGE,
+        job_type: str | None = None,
+        statuses: Collection[Status] = (),
+    ) -> tuple[Job, ...]:
+        """At most `limit` jobs after the first `offset`, in the order in which they came.
+
+        An empty filter lets everything pass. A job that is forgotten meanwhile moves the rest up.
+        """
+        self._forget_old()
+        found = (
+            job
+            for job in self._jobs.values()
+            if (not job_type or job.job_type == job_type)
+            and (not statuses or job.status in statuses)
+        )
+        return tuple(islice(found, offset, offset + limit))
 
     def abort(self, job_id: str) -> None:
         """NoSuchJob (66); JobNotActive (84)."""

@@ -15,7 +15,6 @@ from leases.grant import Grant
 from leases.leader import InvalidLeader, Leader
 from leases.lease import Lease
 from leases.sector import Sectors
-from leases.slot import Slot
 from leases.store import Store
 from leases.volume import LeaseVolume
 from protocol.errors import (
@@ -80,16 +79,10 @@ class EmbeddedStore(Store):
         self._check_ids()
         return [HOST_ID] if held else []
 
-    def write_slot(self, offset: int, slot: Slot) -> bool:
+    def take_slot(self, offset: int) -> Grant | None:
         sectors = self._locked(self.path, offset)
-        if sectors is None:
-            return False
-        try:
-            lvb = (self.geometry.lvb_offset, slot.lvb)
-            sectors.fill(offset, self.geometry.alignment, [(0, slot.head), lvb])
-        finally:
-            self._unlock(sectors, offset)
-        return True
+        lease = Lease(self.sd_id, f"slot at {offset}", self.path, offset)
+        return None if sectors is None else self._grant(lease, sectors, None)
 
     def _grant(self, lease: Lease, sectors: Sectors, ours: bytes | None) -> Grant:
         def lost() -> str | None:
@@ -130,14 +123,15 @@ class EmbeddedStore(Store):
 
     def _check_file(self, sectors: Sectors) -> None:
         if not stat.S_ISREG(os.fstat(sectors.fd).st_mode):
-            raise WrongStore(self.sd_id, f"{sectors.path} is not a regular file: use sanlock")
+            raise WrongStore(
+                self.sd_id, f"{sectors.path} is not a regular file: use a domain on a local disk"
+            )
         kind = file_system.kind(sectors.fd)
         if kind not in file_system.LOCAL:
             raise WrongStore(
                 self.sd_id,
                 f"the embedded store is for the disks of one host, and {sectors.path} is on"
-                f" {file_system.name(kind)}: use sanlock (domain create --store sanlock), or a"
-                " domain on a local disk",
+                f" {file_system.name(kind)}: use a domain on a local disk",
             )
 
     def _check_ids(self) -> None:
@@ -149,7 +143,8 @@ class EmbeddedStore(Store):
         if formatted:
             raise WrongStore(
                 self.sd_id,
-                "it is shared by sanlock: join it (leasehold host join) and use --store sanlock",
+                "its `ids` is formatted, so hosts share it by sanlock; the embedded store is for"
+                " one host: use another domain",
             )
 
     def _check_leader(self, sectors: Sectors, lease: Lease, sector: bytes) -> None:

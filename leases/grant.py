@@ -64,7 +64,8 @@ class Grant:
         while True:
             await trio.sleep(_WATCH_SECONDS)
             try:
-                await self.check()
+                # Abandoned when the body ends: a look that hangs must not keep the lease.
+                await run(self.verify, abandon=True)
             except LeaseLost as e:
                 return e
 

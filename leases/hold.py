@@ -60,11 +60,15 @@ async def _watched(grant: Grant) -> AsyncGenerator[None, None]:
     """Cancel the body when the lease is lost. The body's own error comes out in no group."""
     lost: LeaseLost | None = None
     failure: BaseException | None = None
+    # Shielded: an abort is for the body. A watcher that it ended would take the body with it, even
+    # where the body has shielded itself in order to record its end.
+    watching = trio.CancelScope(shield=True)
 
     async def watch(body: trio.CancelScope) -> None:
         nonlocal lost
-        lost = await grant.wait_lost()
-        body.cancel()
+        with watching:
+            lost = await grant.wait_lost()
+            body.cancel()
 
     try:
         async with trio.open_nursery() as nursery:
@@ -73,7 +77,7 @@ async def _watched(grant: Grant) -> AsyncGenerator[None, None]:
                 yield
             except BaseException as e:  # a Cancelled too: it is raised again below
                 failure = e
-            nursery.cancel_scope.cancel()
+            watching.cancel()
     except BaseException:
         if failure is None:  # cancelled from outside as the body ended
             raise

@@ -79,10 +79,14 @@ class Index:
     records: bytes
 
     @classmethod
-    def parse(cls, data: bytes, *, path: str) -> "Index":
-        """Read metadata block and records. Raises InvalidMetadata."""
+    def parse(cls, data: bytes, *, path: str, interrupted: bool = False) -> "Index":
+        """Read metadata block and records.
+
+        interrupted: accept an index of which an update was interrupted.
+        Raises InvalidMetadata.
+        """
         try:
-            lockspace, mtime = _parse_metadata(data[:METADATA_SIZE])
+            lockspace, mtime = _parse_metadata(data[:METADATA_SIZE], interrupted)
         except ValueError as e:
             raise InvalidMetadata(path, str(e)) from None
         return cls(lockspace, mtime, data[METADATA_SIZE:])
@@ -132,11 +136,11 @@ class Index:
         return listed
 
 
-def _parse_metadata(data: bytes) -> tuple[str, int]:
+def _parse_metadata(data: bytes, interrupted: bool) -> tuple[str, int]:
     if data[:4] != _MAGIC:
         raise ValueError(f"magic is {data[:4].hex()}")
     if int(data[5:9]) != _VERSION:
         raise ValueError(f"unsupported version {int(data[5:9])}")
-    if data[70] == _UPDATING:
+    if data[70] == _UPDATING and not interrupted:
         raise ValueError("an update was interrupted")
     return data[10:58].rstrip(b"\0").decode("ascii"), int(data[59:69])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from leases import leader
 from leases.geometry import Geometry
+from leases.sector import Sectors
 
 _REQUEST_MAGIC = 0x08292011
 _REQUEST_VERSION = 0x00010001
@@ -27,6 +28,11 @@ class Slot:
         data[: len(self.head)] = self.head
         data[geometry.lvb_offset : geometry.lvb_offset + len(self.lvb)] = self.lvb
         return bytes(data)
+
+    def write(self, sectors: Sectors, geometry: Geometry, offset: int) -> None:
+        """Write the whole slot in one piece. The caller holds it."""
+        pieces = [(0, self.head), (geometry.lvb_offset, self.lvb)]
+        sectors.fill(offset, geometry.alignment, pieces)
 
 
 def fresh(geometry: Geometry, space: str, resource: str, lvb: bytes = bytes(LVB_SIZE)) -> Slot:

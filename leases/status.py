@@ -39,7 +39,8 @@ async def status(store: Store, lease_id: str) -> LeaseStatus:
     hands all the time, and those of the index.
     """
     for _ in range(_TRIES):
-        if found := await run(_snapshot, store, lease_id):
+        # It changes nothing, so it may be left behind on storage that does not answer.
+        if found := await run(_snapshot, store, lease_id, abandon=True):
             return found
         await trio.sleep(_PAUSE)
     raise LeaseUnstable(lease_id)

@@ -25,8 +25,8 @@ _POLL_LAST = 0.02
 class Store(ABC):
     """What every store can do.
 
-    take, give, take_index, look and write_slot block and are called in worker threads; acquire,
-    release, owners and acquire_index are for everybody else.
+    take, give, take_index, take_slot, look and write_slot block and are called in worker threads;
+    acquire, release, owners and acquire_index are for everybody else.
     """
 
     @property
@@ -57,8 +57,20 @@ class Store(ABC):
         """Host ids of those who hold `lease`, without acquiring. Raises WrongStore."""
 
     @abstractmethod
+    def take_slot(self, offset: int) -> Grant | None:
+        """Hold the slot at `offset`, whatever stands in it; None: it is held.
+
+        For those who hold the index lease: nobody else writes slots. Nothing is written.
+        """
+
     def write_slot(self, offset: int, slot: Slot) -> bool:
         """Write the whole slot at `offset` unless it is held (False)."""
+        grant = self.take_slot(offset)
+        if grant is None:
+            return False
+        with given_back(self, grant):
+            slot.write(grant.sectors, self.volume.geometry, offset)
+        return True
 
     async def acquire(self, lease: Lease) -> Grant:
         """`take`. The caller must release the grant; `hold` does that."""

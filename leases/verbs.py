@@ -5,11 +5,22 @@ from leases.deletion import delete
 from leases.fencing import fence
 from leases.index import Listed
 from leases.lease import Lease
+from leases.rebuilding import Rebuilt, rebuild
 from leases.status import LeaseStatus, status
 from leases.store import Store
 from leases.worker import run
 
-__all__ = ["LeaseStatus", "create", "delete", "fence", "info", "leases", "status"]
+__all__ = [
+    "LeaseStatus",
+    "Rebuilt",
+    "create",
+    "delete",
+    "fence",
+    "info",
+    "leases",
+    "rebuild",
+    "status",
+]
 
 
 async def info(store: Store, lease_id: str) -> Lease:

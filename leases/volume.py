@@ -43,17 +43,26 @@ class LeaseVolume:
 
         Raises TruncatedIndex, InvalidMetadata (also: of another lockspace).
         """
+        used = min(limit, METADATA_SIZE + self.slots(sectors) * RECORD_SIZE)
+        return self._parsed(self._read(sectors, used))
+
+    def damaged_index(self, sectors: Sectors) -> tuple[Index, bytes]:
+        """The whole index, with the records behind the end of the volume, and its metadata block.
+
+        That an update of it was interrupted is no error here: it is to be rebuilt.
+        Raises TruncatedIndex, InvalidMetadata.
+        """
+        self.slots(sectors)
+        data = self._read(sectors, INDEX_SIZE)
+        return self._parsed(data, interrupted=True), data[:METADATA_SIZE]
+
+    def slots(self, sectors: Sectors) -> int:
+        """How many leases there is room for. Raises TruncatedIndex."""
         size = sectors.size()
         start = self.geometry.index_offset
         if size < start + INDEX_SIZE:
             raise TruncatedIndex(self.path, INDEX_SIZE, max(0, size - start))
-        used = min(limit, METADATA_SIZE + self.geometry.leases(size) * RECORD_SIZE)
-        blocks = -(-used // self.geometry.sector)
-        data = sectors.read(start, blocks * self.geometry.sector)
-        index = Index.parse(data[:used], path=self.path)
-        if index.lockspace != self.sd_id:
-            raise InvalidMetadata(self.path, f"it belongs to lockspace {index.lockspace!r}")
-        return index
+        return self.geometry.leases(size)
 
     def lease(self, lease_id: str, number: int) -> Lease:
         return Lease(self.sd_id, lease_id, self.path, self.geometry.offset(number))
@@ -84,20 +93,41 @@ class LeaseVolume:
         """All leases, those that are not to be used as well, in the order of their slots."""
         return self.index(sectors).leases(self.geometry)
 
-    def write_record(self, sectors: Sectors, number: int, record: bytes, *, over: bytes) -> None:
-        """Replace the record `over` and read it back. The caller holds the index lease.
+    def write_records(self, sectors: Sectors, number: int, records: bytes, *, over: bytes) -> None:
+        """Replace the records `over`, from `number` on, and read them back.
 
-        Raises LeaseLost: another record stands there, or afterwards not ours, so somebody else
-        changes the index as well.
+        The caller holds the index lease. Raises LeaseLost: other records stand there, or afterwards
+        not ours, so somebody else changes the index as well.
         """
-        start, place = self._block(number)
-        block = sectors.read(start, self.geometry.sector)
-        if block[place : place + RECORD_SIZE] != over:
-            raise LeaseLost(INDEX_LEASE, f"record {number} was changed by somebody else")
-        block = block[:place] + record + block[place + RECORD_SIZE :]
+        self._replace(sectors, METADATA_SIZE + number * RECORD_SIZE, records, over)
+
+    def write_metadata(self, sectors: Sectors, block: bytes, *, over: bytes) -> None:
+        """Replace the metadata block, as `write_records` does it."""
+        self._replace(sectors, 0, block, over)
+
+    def _replace(self, sectors: Sectors, at: int, data: bytes, over: bytes) -> None:
+        """Rewrite the sectors of the index with the bytes from `at` on. No record crosses one."""
+        before = at % self.geometry.sector
+        start = self.geometry.index_offset + at - before
+        size = -(-(before + len(data)) // self.geometry.sector) * self.geometry.sector
+        block = sectors.read(start, size)
+        if block[before : before + len(over)] != over:
+            raise LeaseLost(INDEX_LEASE, f"byte {at} of the index was changed by somebody else")
+        block = block[:before] + data + block[before + len(data) :]
         sectors.write(start, block)
-        if sectors.read(start, self.geometry.sector) != block:
-            raise LeaseLost(INDEX_LEASE, f"record {number} reads back changed")
+        if sectors.read(start, size) != block:
+            raise LeaseLost(INDEX_LEASE, f"byte {at} of the index reads back changed")
+
+    def _read(self, sectors: Sectors, count: int) -> bytes:
+        """The first `count` bytes of the index."""
+        blocks = -(-count // self.geometry.sector)
+        return sectors.read(self.geometry.index_offset, blocks * self.geometry.sector)[:count]
+
+    def _parsed(self, data: bytes, *, interrupted: bool = False) -> Index:
+        index = Index.parse(data, path=self.path, interrupted=interrupted)
+        if index.lockspace != self.sd_id:
+            raise InvalidMetadata(self.path, f"it belongs to lockspace {index.lockspace!r}")
+        return index
 
     def _block(self, number: int) -> tuple[int, int]:
         """Offset of the sector with record `number`, and the record's place in it."""

@@ -14,7 +14,7 @@ import msgspec
 import trio
 
 from processes.failure import tool_error
-from processes.qemu_img import INSPECT, TICK, Moved, Node, ref
+from processes.qemu_img import INSPECT, TICK, Moved, Node, ref, throttled
 from processes.tool import BACKGROUND, Tool, run, spawned
 from protocol.errors import BadOutput, CannotConnect, FlushFailed, ToolFailed, ToolStalled
 
@@ -72,9 +72,8 @@ async def exported(
             # Else it would read an image that a virtual machine writes: unlike qemu-img, qemu-nbd
             # asks for no lock against that. This filter does nothing but ask.
             node = {"driver": "blkdebug", "image": node, "unshare-child-perms": ["write", "resize"]}
-        if limit is not None:
-            argv += ["--object", f"throttle-group,id=limit,x-bps-total={limit}"]
-            node = {"driver": "throttle", "throttle-group": "limit", "file": node}
+        throttle, node = throttled(node, limit)
+        argv += throttle
         argv.append(ref(node))
         async with spawned(argv, inherit=inherit, priority=BACKGROUND) as server:
             await _listening(server, path)
@@ -98,11 +97,11 @@ async def copy(
     """
     argv = ["nbdcopy", "--flush", "--progress=1"]
     argv += ["--destination-is-zero"] if target_is_zero else []
-    before = reader.bytes_moved()  # by its start
+    before = reader.bytes_read()  # by its start
     async with spawned([*argv, source, target], inherit=inherit, priority=BACKGROUND) as tool:
         while (piece := await tool.piece(TICK)) is not None:
             found = _PROGRESS.search(piece)
-            moved(float(found[1]) if found else None, reader.bytes_moved() - before)
+            moved(float(found[1]) if found else None, reader.bytes_read() - before)
         if status := await tool.wait():
             if status > 0 and ": nbd_flush: " in tool.tail:
                 raise FlushFailed(target, tool.tail)

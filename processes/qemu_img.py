@@ -17,7 +17,7 @@ import trio
 
 from processes.allocation import Allocation
 from processes.tool import BACKGROUND, Limits, run, spawned
-from protocol.errors import BadOutput, ToolFailed, ToolStalled
+from protocol.errors import BadOutput, ToolStalled
 
 Node = Mapping[str, Any]
 
@@ -135,16 +135,38 @@ async def create(path: str, format: str, size: int, options: Sequence[str] = ())
     await run([*argv, path, str(size)], limits=INSPECT)
 
 
-async def compare(one: Node, other: Node, *, inherit: Sequence[int] = ()) -> bool:
-    """Whether two images hold the same content; a longer one must end in zeros."""
-    argv = ["qemu-img", "compare", "-q", "-U", ref(one), ref(other)]
-    try:
-        await run(argv, inherit=inherit)
-    except ToolFailed as e:
-        if e.status == DIFFERENT:
+async def compare(
+    one: Node,
+    other: Node,
+    moved: Moved = lambda percent, moved: None,
+    *,
+    source_cache: str = "none",
+    limit: int | None = None,
+    inherit: Sequence[int] = (),
+) -> bool:
+    """Whether two images hold the same content; a longer one must end in zeros.
+
+    source_cache: `none` reads what is on the storage, not what a cache remembers of it.
+    limit: bytes per second that are read of `one`.
+    """
+    argv = ["qemu-img", "compare", "-p", "-U", "-T", source_cache]
+    throttle, one = throttled(one, limit)
+    argv += [*throttle, ref(one), ref(other)]
+    async with spawned(argv, inherit=inherit, priority=BACKGROUND) as tool:
+        while (piece := await tool.piece(TICK)) is not None:
+            moved(percent(piece), tool.bytes_read())
+        if await tool.wait() == DIFFERENT:
             return False
-        raise
+        await tool.check()
     return True
+
+
+def throttled(node: Node, limit: int | None) -> tuple[list[str], Node]:
+    """Arguments and a node with which not more than `limit` bytes a second of `node` are moved."""
+    if limit is None:
+        return [], node
+    group = f"throttle-group,id=limit,x-bps-total={limit}"
+    return ["--object", group], {"driver": "throttle", "throttle-group": "limit", "file": node}
 
 
 async def convert(
@@ -159,7 +181,8 @@ async def convert(
     argv += ["-O", target["driver"], ref(source), ref({**target, "cache": {"no-flush": True}})]
     async with spawned(argv, inherit=inherit, priority=BACKGROUND) as tool:
         while (piece := await tool.piece(TICK)) is not None:
-            moved(percent(piece), tool.bytes_moved())
+            # What was written: it reads far ahead of a target that is slow or held back.
+            moved(percent(piece), tool.bytes_written())
         await tool.check()
 
 

@@ -109,18 +109,21 @@ class Tool:
         self._rest = rest[-PIECE_LIMIT:]
         self._pieces.extend(_text(line)[:PIECE_LIMIT] for line in lines if line)
 
-    def bytes_moved(self) -> int:
-        """Bytes that it has read or written through system calls so far, whichever is more.
+    def bytes_read(self) -> int:
+        """Bytes that it has read through system calls; 0 once it has ended."""
+        return self._counter("rchar")
 
-        It only ever grows while the tool works, zero once it has ended.
-        Source: proc(5), /proc/pid/io, rchar and wchar.
-        """
+    def bytes_written(self) -> int:
+        """Bytes that it has written through system calls; 0 once it has ended."""
+        return self._counter("wchar")
+
+    def _counter(self, name: str) -> int:
+        """Source: proc(5), /proc/pid/io. A short write of the tool to itself counts too."""
         try:
             text = Path(f"/proc/{self.pid}/io").read_text()
         except OSError:
             return 0
-        counters = dict(line.split(": ", 1) for line in text.splitlines())
-        return max(int(counters["rchar"]), int(counters["wchar"]))
+        return int(dict(line.split(": ", 1) for line in text.splitlines())[name])
 
     @property
     def tail(self) -> str:

@@ -16,7 +16,7 @@ class Error(Exception):
     text: ClassVar[str] = "internal error"
 
     def __str__(self) -> str:
-        return self.text.format(**asdict(self))
+        return self.text.format(**asdict(self)).removesuffix(": ")  # of a detail that is empty
 
     def to_rpc(self) -> dict[str, Any]:
         """The error object of a reply: code, kind (class name), message, data (the facts)."""
@@ -290,6 +290,94 @@ class InvalidDomain(Error):
     reason: str
 
 
+# --- volumes ----------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class VolumeDoesNotExist(Error):
+    code: ClassVar[int] = 201
+    text: ClassVar[str] = "no such volume: {vol_id}"
+    vol_id: str
+
+
+@dataclass(eq=False)
+class ImageDoesNotExistInSD(Error):
+    """The storage domain has no such image, which is a folder of volumes."""
+
+    code: ClassVar[int] = 254
+    text: ClassVar[str] = "no image {img_id} in storage domain {sd_id}"
+    img_id: str
+    sd_id: str
+
+
+@dataclass(eq=False)
+class InvalidVolumeMetadata(Error):
+    """The metadata of a volume cannot be made sense of; clients know this as InvalidMetadata."""
+
+    code: ClassVar[int] = 751
+    text: ClassVar[str] = "metadata of volume {volume}: {reason}"
+    volume: str
+    reason: str
+
+
+@dataclass(eq=False)
+class MetadataOverflowError(Error):
+    """The metadata of a volume would be too long; sizes in bytes. Nothing was written."""
+
+    code: ClassVar[int] = 756
+    text: ClassVar[str] = "metadata of {size} bytes, at most {limit} fit: shorten the description"
+    size: int
+    limit: int
+
+
+@dataclass(eq=False)
+class VolumeExists(Error):
+    code: ClassVar[int] = 4020
+    text: ClassVar[str] = "volume {vol_id} exists already: {reason}"
+    vol_id: str
+    reason: str
+
+
+@dataclass(eq=False)
+class VolumeCreationError(Error):
+    """A new volume could not be made; nothing is left of it."""
+
+    code: ClassVar[int] = 4021
+    text: ClassVar[str] = "cannot create volume {vol_id}: {reason}"
+    vol_id: str
+    reason: str
+
+
+@dataclass(eq=False)
+class IllegalVolume(Error):
+    """The content of the volume is not to be used: a copy to it did not succeed."""
+
+    code: ClassVar[int] = 4022
+    text: ClassVar[str] = "volume {vol_id} is {legality}, not LEGAL: its content is not to be used"
+    vol_id: str
+    legality: str
+
+
+@dataclass(eq=False)
+class BrokenVolumeChain(Error):
+    """The parents of a volume do not lead to a base."""
+
+    code: ClassVar[int] = 4023
+    text: ClassVar[str] = "chain of volume {vol_id} is broken: {reason}"
+    vol_id: str
+    reason: str
+
+
+@dataclass(eq=False)
+class VolumeHasChild(Error):
+    """A volume below another one is written by nobody and gets no second child."""
+
+    code: ClassVar[int] = 4024
+    text: ClassVar[str] = "volume {vol_id} is the parent of {child}: use that as the parent"
+    vol_id: str
+    child: str
+
+
 # --- images and targets -----------------------------------------------------------------------
 
 
@@ -438,6 +526,16 @@ class FlushFailed(Error):
     text: ClassVar[str] = "{image}: flush failed, the copy is not on disk: {reason}"
     image: str
     reason: str
+
+
+@dataclass(eq=False)
+class VerifyFailed(Error):
+    """Source and target differ after the copy."""
+
+    code: ClassVar[int] = 4119
+    text: ClassVar[str] = "{image} does not hold what {source} holds: the copy is not to be used"
+    image: str
+    source: str
 
 
 @dataclass(eq=False)

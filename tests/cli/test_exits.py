@@ -13,11 +13,11 @@ CLASSES = [
     if issubclass(kind, errors.Error) and kind is not errors.Error
 ]
 # Everything that an image, a source or a target can be refused for.
-OF_IMAGES = {errors.ImageRefused, errors.WrongFormat, errors.TooSmall, errors.ReadOnly}
-OF_IMAGES |= {errors.SameImage, errors.ImageInUse}
+OF_IMAGES: set[type[errors.Error]] = {errors.ImageRefused, errors.WrongFormat, errors.TooSmall}
+OF_IMAGES |= {errors.ReadOnly, errors.SameImage, errors.ImageInUse}
 # Failures of work that was begun: the general code.
 GENERAL = {errors.ReleaseLockFailure, errors.ToolMissing, errors.ToolStalled, errors.FlushFailed}
-GENERAL |= {errors.BadOutput} | set(errors.ToolFailed.__subclasses__()) | {errors.ToolFailed}
+GENERAL |= {errors.BadOutput, errors.VerifyFailed} | set(errors.ToolFailed.__subclasses__()) | {errors.ToolFailed}
 GENERAL -= {errors.ImageInUse, errors.ConnectionLost}
 
 
@@ -30,7 +30,7 @@ def test_every_class_of_error_was_thought_of(kind: type[errors.Error]) -> None:
     assert (exits.before_job(made(kind)) == exits.FAILED) == (kind in GENERAL)
 
 
-@pytest.mark.parametrize("kind", sorted(OF_IMAGES, key=lambda kind: kind.__name__))
+@pytest.mark.parametrize("kind", sorted(OF_IMAGES, key=str))
 def test_an_image_is_bad_input_and_never_refused_by_the_state(kind: type[errors.Error]) -> None:
     assert exits.before_job(made(kind)) == exits.BAD_INPUT
 

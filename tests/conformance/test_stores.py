@@ -182,6 +182,17 @@ async def test_a_lease_that_was_deleted_meanwhile_is_not_held(store: Store) -> N
     assert await store.owners(lease) == []
 
 
+async def test_a_lease_that_was_deleted_by_force_is_not_taken_up_again(store: Store) -> None:
+    """Its slot still names it, but its record says that it is gone."""
+    lease = await create(store)
+    async with hold(store, lease):
+        await verbs.delete(store, JOB, force=True)
+    with pytest.raises(NoSuchLease):
+        async with hold(store, lease):
+            raise AssertionError
+    assert await store.owners(lease) == []
+
+
 async def test_a_slot_that_is_anothers_by_now_is_not_held(store: Store) -> None:
     lease = await create(store)
     await verbs.delete(store, JOB)

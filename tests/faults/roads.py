@@ -52,12 +52,14 @@ class Ends:
 
 
 @contextmanager
-def ends(road: Road, folder: Path, *, exists: bool = True, data: int = DATA) -> Iterator[Ends]:
+def ends(
+    road: Road, folder: Path, *, exists: bool = True, size: int = SIZE, data: int = DATA
+) -> Iterator[Ends]:
     """A fresh source and target. exists: the target is an empty disk, not a file to be made."""
-    source = raw_image(folder / "source.raw", SIZE, data=pattern(data))
+    source = raw_image(folder / "source.raw", size, data=pattern(data))
     disk = folder / "target.raw"
     if road == "nbdcopy" or exists:
-        raw_image(disk, SIZE)
+        raw_image(disk, size)
     if road == "qemu-img":
         yield Ends(road, source, str(disk), disk)
         return

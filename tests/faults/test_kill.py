@@ -6,7 +6,6 @@ import random
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ from tests.faults.command import (
     writers,
 )
 from tests.faults.roads import DATA, LIMIT, ROADS, Ends, Road, ends
+from tests.faults.watch import Watch
 
 pytestmark = pytest.mark.tools("qemu-img", "qemu-nbd", "nbdcopy", "nbdinfo", "setpriv")
 STARTUP = 0.6  # seconds in which a command is sure to be beginning
@@ -35,31 +35,6 @@ TAIL = 0.1  # seconds after the tool in which the result is recorded
 def leasehold(tmp_path: Path) -> Iterator[Command]:
     with command(tmp_path) as made:
         yield made
-
-
-@dataclass
-class Watch:
-    """Looks all the time for the one thing that must never be: a free lease beside a writer."""
-
-    command: Command
-    ends: Ends
-    job_id: str
-    looks: int = 0
-    owned: int = 0
-    violations: list[str] = field(default_factory=list)
-
-    async def run(self) -> None:
-        while True:
-            before = self.ends.writing(self.command)
-            status = await self.command.status(self.job_id)
-            # A writer from before that still is one wrote while the status was read.
-            after = self.ends.writing(self.command)
-            free = status is None or not status.owners
-            if free and before & after:
-                self.violations.append(f"{before & after} beside {status}")
-            self.looks += 1
-            self.owned += not free
-            await trio.lowlevel.checkpoint()
 
 
 async def kill_at_random(road: Road, seed: int, leasehold: Command, folder: Path) -> None:
@@ -76,8 +51,8 @@ async def kill_at_random(road: Road, seed: int, leasehold: Command, folder: Path
                 await random_moment(chance, running, both, leasehold)
                 await running.kill()
             await leasehold.alone()
+            await until(lambda: watch.looks)
             nursery.cancel_scope.cancel()
-        assert watch.looks
         assert watch.violations == []
         record = await found_after_kill(leasehold, both, job_id)
         if record == ("SUCCEEDED", 1):
@@ -184,7 +159,9 @@ processes.tool._SETPRIV = os.environ["HELD_UP"]
 """
 SETPRIV_LATER = """#!/bin/sh
 case "$*" in
-*" convert "*|*"/nbdcopy "*) echo $$ > {folder}/pid; while [ ! -e {folder}/go ]; do sleep 0.01; done;;
+*" convert "*|*"/nbdcopy "*)
+    echo $$ > {folder}/pid
+    while [ ! -e {folder}/go ]; do sleep 0.01; done;;
 esac
 exec /usr/bin/setpriv "$@"
 """

@@ -71,9 +71,7 @@ async def test_an_error_of_an_nbd_target_fails_the_job_by_its_class(
     kind: type[Error],
 ) -> None:
     with flaky(tmp_path, empty, error=error) as server:
-        await broken_in_the_middle(
-            copies, source, server.url, server, kind, written=empty
-        )
+        await broken_in_the_middle(copies, source, server.url, server, kind, written=empty)
         assert left_over(server.pid) == []
 
 

@@ -12,6 +12,7 @@ from leases.grant import Grant
 from leases.hold import hold
 from leases.lease import Lease
 from protocol.errors import LeaseLost, NoSuchLease, ReleaseLockFailure
+from protocol.record import JobRecord
 
 
 async def create(store: EmbeddedStore) -> Lease:
@@ -128,6 +129,42 @@ async def test_a_release_that_hangs_is_bounded(
     finally:
         storage_is_back.set()
         assert done.wait(10)
+
+
+@pytest.mark.usefixtures("quick_watch")
+async def test_a_look_that_hangs_does_not_keep_the_lease(
+    store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = await create(store)
+    storage_is_back = threading.Event()
+    looking = threading.Event()
+
+    def verify(self: Grant) -> None:
+        looking.set()
+        storage_is_back.wait(5)
+
+    monkeypatch.setattr(Grant, "verify", verify)
+    try:
+        with trio.fail_after(2):
+            async with hold(store, lease):
+                await trio.to_thread.run_sync(looking.wait)
+            assert await store.owners(lease) == []
+        assert not storage_is_back.is_set()
+    finally:
+        storage_is_back.set()
+
+
+async def test_an_aborted_body_can_still_record_its_end(store: EmbeddedStore) -> None:
+    lease = await create(store)
+    with trio.CancelScope() as scope:
+        async with hold(store, lease) as grant:
+            scope.cancel()
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await grant.write(JobRecord({"job_status": "FAILED"}))
+    assert (await verbs.status(store, "a")).metadata == {"job_status": "FAILED"}
 
 
 async def test_an_unpublished_lease_is_not_held(store: EmbeddedStore) -> None:

@@ -372,8 +372,8 @@ async def test_the_bytes_that_a_tool_moved_can_be_seen(tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(bytes(1 << 20))
     async with spawned(python(MOVED, tmp_path / "data")) as tool:
         assert await next_piece(tool) == "done"
-        assert 1 << 20 <= tool.bytes_moved() < 2 << 20
-    assert tool.bytes_moved() == 0  # it has ended
+        assert 1 << 20 <= tool.bytes_read() < 2 << 20
+    assert tool.bytes_read() == 0  # it has ended
 
 
 MOVED = """

@@ -20,11 +20,14 @@ OVIRT = {
     "AcquireLockFailure": 651,
     "BadParameter": 1000,
     "GenerationMismatch": 911,
+    "ImageDoesNotExistInSD": 254,
+    "InvalidVolumeMetadata": 751,
     "JobExists": 69,
     "JobNotActive": 84,
     "JobNotDone": 68,
     "JobStatusMismatch": 912,
     "MetaDataSealIsBroken": 752,
+    "MetadataOverflowError": 756,
     "NoSuchJob": 66,
     "NoSuchLease": 936,
     "ReleaseLockFailure": 660,
@@ -33,6 +36,7 @@ OVIRT = {
     "StorageDomainCreationError": 351,
     "StorageDomainDoesNotExist": 358,
     "UnsupportedOperation": 2009,
+    "VolumeDoesNotExist": 201,
 }
 
 
@@ -96,7 +100,7 @@ def test_an_error_of_another_library_has_code_100_and_its_own_text() -> None:
 def test_the_classes_of_a_failed_tool_can_be_caught_as_one() -> None:
     error = ToolKilled("qemu-img", -9, "", 9)
     assert isinstance(error, ToolFailed)
-    assert str(error) == "qemu-img was killed by signal 9: "
+    assert str(error) == "qemu-img was killed by signal 9"
     assert issubclass(NoSpaceLeft, ToolFailed)
 
 

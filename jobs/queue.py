@@ -1,0 +1,74 @@
+"""The queue: which job runs next, and how many at once."""
+
+import heapq
+import itertools
+
+import trio
+
+from jobs.job import Job
+from jobs.status import Status
+
+CONCURRENCY = 2  # copies at once; more of them mostly wait for the same disks
+
+
+class Queue:
+    """Runs jobs, the highest priority first, those of one priority in the order they came.
+
+    A job that is aborted while it waits never runs. A job that waits holds nothing.
+    Not thread safe: it belongs to the trio thread.
+    """
+
+    def __init__(self, concurrency: int = CONCURRENCY) -> None:
+        """Raises ValueError: less than one at once."""
+        self.running = 0
+        self._concurrency = 0
+        self._order = itertools.count()
+        self._waiting: list[tuple[int, int, Job]] = []
+        self._changed = trio.Event()
+        self.concurrency = concurrency
+
+    @property
+    def concurrency(self) -> int:
+        """How many run at once. Lowered, it stops no job that runs already."""
+        return self._concurrency
+
+    @concurrency.setter
+    def concurrency(self, number: int) -> None:
+        if number < 1:
+            raise ValueError(f"a queue that runs {number} jobs at once runs none")
+        self._concurrency = number
+        self._changed.set()
+
+    @property
+    def waiting(self) -> tuple[Job, ...]:
+        """The jobs that wait, in the order in which they will run."""
+        return tuple(job for *_, job in sorted(self._waiting) if job.status is Status.PENDING)
+
+    def submit(self, job: Job, *, priority: int = 0) -> None:
+        """Run `job` when its turn comes; a higher `priority` goes first."""
+        heapq.heappush(self._waiting, (-priority, next(self._order), job))
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Run what is submitted, until cancelled; then the jobs that run are cancelled as well."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._changed = trio.Event()
+                while self.running < self._concurrency and (job := self._next()):
+                    self.running += 1
+                    nursery.start_soon(self._run, job, name=f"job {job.id}")
+                await self._changed.wait()
+
+    def _next(self) -> Job | None:
+        while self._waiting:
+            *_, job = heapq.heappop(self._waiting)
+            if job.status is Status.PENDING:  # else aborted while it waited
+                return job
+        return None
+
+    async def _run(self, job: Job) -> None:
+        try:
+            await job.run()
+        finally:
+            self.running -= 1
+            self._changed.set()
