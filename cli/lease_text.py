@@ -98,7 +98,8 @@ def rebuilt_text(done: Rebuilt) -> str:
         for kind, what in REPAIRS.items()
         for one in getattr(done, kind)
     ]
-    return "\n".join([*lines, f"{len(done.kept)} leases were in order"])
+    count = len(done.kept)
+    return "\n".join([*lines, f"{count} lease{' was' if count == 1 else 's were'} in order"])
 
 
 def _found(one: Found) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from endpoints.watchdog import STALL_TIME, Watchdog
 from jobs.progress import Progress, Report
 from processes import nbd, qemu_img
 from processes.allocation import Allocation
+from processes.qemu_img import Node
 from protocol.errors import FlushFailed, ToolFailed, ToolStalled, VerifyFailed
 
 WHOLE = (0.0, 100.0)  # percent of the job
@@ -44,7 +45,7 @@ async def copy(plan: Plan, report: Report, manner: Manner) -> int:
     Raises the classes of ToolFailed, FlushFailed, ToolStalled, VerifyFailed.
     """
     report(Progress(percent=0.0, stage="preparing"))
-    allocation = await allocation_of(plan.source)
+    allocation = await allocation_of(plan.source, top=plan.flags.backing is not None)
     meter = Meter(
         allocation,
         of_data=plan.tool == "qemu-img",
@@ -82,11 +83,9 @@ async def _verify(
         report(meter.progress("verifying", VERIFY_PART))
 
     source = plan.source
-    # A target may be longer than its source: what lies beyond is none of the copy.
-    window = {"driver": "raw", "size": source.size, "file": target.node}
     equal = await qemu_img.compare(
         source.node,
-        window,
+        _first(target, source.size),
         moved,
         source_cache="none" if source.direct and target.direct else "writeback",
         limit=plan.flags.limit,
@@ -94,6 +93,17 @@ async def _verify(
     )
     if not equal:
         raise VerifyFailed(str(target.url), str(source.url))
+
+
+def _first(disk: Disk, size: int) -> Node:
+    """The first `size` bytes of a disk: what lies beyond in a longer target is none of the copy.
+
+    Not over a backing file: there QEMU takes for zeros what the backing file holds, and a longer
+    target is compared with its end, which must read as zeros.
+    """
+    if disk.size == size or disk.backing is not None:
+        return disk.node
+    return {"driver": "raw", "size": size, "file": disk.node}
 
 
 async def _by_qemu_img(
@@ -154,11 +164,14 @@ async def _flushed(path: str, report: Report) -> AsyncGenerator[None]:
         os.close(fd)
 
 
-async def allocation_of(source: Disk) -> Allocation:
-    """Where the source holds data; everywhere, when that is not to be had."""
+async def allocation_of(source: Disk, *, top: bool = False) -> Allocation:
+    """Where the source holds data; everywhere, when that is not to be had.
+
+    top: only what it holds above its backing file.
+    """
     if source.size >= MAP_FROM:
         try:
-            return await qemu_img.map_(source.node, source.size)
+            return await qemu_img.map_(source.node, source.size, top=top)
         except (ToolFailed, ToolStalled):
             pass  # the figures get coarser, the copy itself tells what is wrong
     allocation = Allocation(source.size)

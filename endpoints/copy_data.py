@@ -9,17 +9,18 @@ docs/architecture.md tells why in this order.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import trio
 
 from endpoints import disk
 from endpoints.copy import Manner
 from endpoints.copy import copy as copy_bytes
-from endpoints.external import NAMESPACE, CopyDataExternalEndpoint
+from endpoints.disk import NAMESPACE, Disk, Target
 from endpoints.locks import Lock, Mode, held
 from endpoints.plan import Plan, choose
-from endpoints.tracked import Tracked
+from endpoints.tracked import JobFacts, Tracked
+from endpoints.url import Url
 from endpoints.watchdog import STALL_TIME
 from jobs.progress import Progress, Report
 from leases.store import Store
@@ -28,22 +29,46 @@ from protocol.errors import AcquireLockFailure, SameImage
 from storage.image import Policy
 
 
+class Endpoint(Protocol):
+    """One end of a copy: CopyDataExternalEndpoint, CopyDataDivEndpoint."""
+
+    @property
+    def url(self) -> Url:
+        """Where it is, for its locks and for people."""
+        ...
+
+    def locks(self, mode: Mode) -> list[Lock]: ...
+
+    async def source(self, policy: Policy) -> Disk:
+        """Look at it as a source; changes nothing."""
+        ...
+
+    async def target(self, needed: int, create_under: tuple[str, ...]) -> Target:
+        """Look at it as a target of `needed` bytes; changes nothing."""
+        ...
+
+    def tracked(self, store: Store, job: JobFacts) -> Tracked:
+        """How a copy to it is tracked; `store` keeps its leases."""
+        ...
+
+
 @dataclass(frozen=True)
 class CopyRequest:
     """One copy. create_under: real folders in which a missing target file may be created.
 
     limit: bytes per second, None is as fast as it goes. stall_time: seconds without movement.
-    verify: compare the whole content afterwards.
+    verify: compare the whole content afterwards. copy_bitmaps: from qcow2 to qcow2 only.
     """
 
     job_id: str
-    source: CopyDataExternalEndpoint
-    destination: CopyDataExternalEndpoint
+    source: Endpoint
+    destination: Endpoint
     policy: Policy = field(default_factory=Policy)
     create_under: tuple[str, ...] = ()
     limit: int | None = None
     stall_time: float = STALL_TIME
     verify: bool = False
+    copy_bitmaps: bool = False
 
 
 async def checked(request: CopyRequest) -> Plan:
@@ -57,9 +82,13 @@ async def checked(request: CopyRequest) -> Plan:
     if source.files & disk.files_of(request.destination.url):
         raise SameImage(str(request.destination.url))
     target = await request.destination.target(source.size, request.create_under)
-    message = request.destination.message
     plan = choose(
-        source, target, sparse=message.sparse, is_zero=message.is_zero, limit=request.limit
+        source,
+        target,
+        sparse=target.sparse,
+        is_zero=target.is_zero,
+        limit=request.limit,
+        bitmaps=request.copy_bitmaps,
     )
     for tool in plan.tools:
         find(tool)
@@ -80,13 +109,7 @@ async def copy(
     An abort is a cancellation: it works at every await until the result is being recorded; from
     then on the copy is done and says so.
     """
-    tracked = Tracked(
-        store,
-        request.destination.lease_id(),
-        request.destination.expectation(request.job_id),
-        now=now,
-        hardware_id=hardware_id,
-    )
+    tracked = request.destination.tracked(store, JobFacts(request.job_id, now, hardware_id))
 
     def waiting(lock: Lock) -> None:
         which = request.destination if lock.mode is Mode.EXCLUSIVE else request.source
@@ -119,7 +142,7 @@ async def copy(
 
 def _chain_locks(plan: Plan) -> list[Lock]:
     """What the source is read through: known only once it was looked at, under its own lock."""
-    return [Lock(NAMESPACE, name, Mode.SHARED) for name in disk.file_locks(plan.source.files)]
+    return disk.file_locks(plan.source.files, Mode.SHARED)
 
 
 def _busy(lock: Lock) -> NoReturn:
@@ -128,9 +151,14 @@ def _busy(lock: Lock) -> NoReturn:
 
 
 def _locks(request: CopyRequest) -> list[Lock]:
-    """Readers share a source, one writer has a target. Raises SameImage."""
+    """Readers share a source, one writer has a target. Raises SameImage.
+
+    What both ends need is taken once, for writing: two volumes of one image share its lock.
+    """
     source = request.source.locks(Mode.SHARED)
     target = request.destination.locks(Mode.EXCLUSIVE)
-    if {lock.name for lock in source} & {lock.name for lock in target}:
+    written = {(lock.namespace, lock.name) for lock in target if lock.mode is Mode.EXCLUSIVE}
+    read = {(lock.namespace, lock.name) for lock in source}
+    if any(namespace == NAMESPACE for namespace, _ in written & read):
         raise SameImage(str(request.destination.url))
-    return source + target
+    return [lock for lock in source if (lock.namespace, lock.name) not in written] + target

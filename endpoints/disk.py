@@ -7,6 +7,7 @@ from typing import Literal
 
 import trio
 
+from endpoints.locks import Lock, Mode
 from endpoints.url import IscsiUrl, NbdUnixUrl, NbdUrl, NetworkUrl, PathUrl, RbdUrl, Url
 from processes import nbd, qemu_img
 from processes.qemu_img import Node
@@ -21,10 +22,11 @@ from protocol.errors import (
 )
 from protocol.messages import Format
 from storage import image
-from storage.image import Chain, Link, Policy
+from storage.image import Chain, Policy
 
 Kind = Literal["file", "block", "nbd", "iscsi", "rbd"]
 WRITE_BITS = 0o222
+NAMESPACE = "target"  # of the locks that keep two copies away from one target
 _KINDS: dict[type, Kind] = {NbdUrl: "nbd", NbdUnixUrl: "nbd", IscsiUrl: "iscsi", RbdUrl: "rbd"}
 
 
@@ -35,6 +37,8 @@ class Disk:
     node: the tree of block nodes to open, written by us. size: virtual size in bytes.
     direct: it can be opened without the page cache. files: the files and devices that it is made
     of, as (st_dev, st_ino) or for a device (st_rdev, 0): two disks that share one are one.
+    Of a target alone: sparse: it is to stay thin. is_zero: it is known to read as zeros.
+    backing: what it lies over and is read through where it holds nothing itself.
     """
 
     url: Url
@@ -44,6 +48,9 @@ class Disk:
     node: Node
     direct: bool = True
     files: frozenset[tuple[int, int]] = frozenset()
+    sparse: bool = False
+    is_zero: bool = False
+    backing: Node | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,8 @@ class NewFile:
     url: PathUrl
     format: Format
     direct: bool = True
+    sparse: bool = False
+    is_zero: bool = True
 
     @property
     def kind(self) -> Kind:
@@ -69,16 +78,16 @@ def identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def lock_names(url: Url) -> list[str]:
-    """The names under which both ends of a copy lock what they touch.
+def locks(url: Url, mode: Mode) -> list[Lock]:
+    """The locks of what a url names.
 
     A path is locked by what it is, so that links meet, and a missing one by where it will be.
     """
-    return [url.key, *file_locks(files_of(url))]
+    return [Lock(NAMESPACE, url.key, mode), *file_locks(files_of(url), mode)]
 
 
-def file_locks(files: frozenset[tuple[int, int]]) -> list[str]:
-    return [f"file:{device}:{inode}" for device, inode in files]
+def file_locks(files: frozenset[tuple[int, int]], mode: Mode) -> list[Lock]:
+    return [Lock(NAMESPACE, f"file:{device}:{inode}", mode) for device, inode in files]
 
 
 def files_of(url: Url) -> frozenset[tuple[int, int]]:
@@ -96,7 +105,7 @@ async def source(url: Url, format: Format | None, policy: Policy) -> Disk:
     """
     if isinstance(url, PathUrl):
         chain = await image.inspect(url.path, declared=format, policy=policy)
-        return await trio.to_thread.run_sync(_local_source, url, chain)
+        return await trio.to_thread.run_sync(local_disk, url, chain, chain.files)
     await _export(url, writable=False)
     try:
         chain = await image.inspect_node(url.node(), str(url), declared=format, policy=policy)
@@ -110,7 +119,7 @@ async def source(url: Url, format: Format | None, policy: Policy) -> Disk:
         format=chain.format,
         size=chain.virtual_size,
         node=chain.node(),
-        files=await trio.to_thread.run_sync(_identities, _paths(chain.links)),
+        files=await trio.to_thread.run_sync(_identities, chain.files),
     )
 
 
@@ -129,26 +138,20 @@ async def target(url: Url, format: Format, *, needed: int, create_under: tuple[s
     return found
 
 
-def _local_source(url: PathUrl, chain: Chain) -> Disk:
-    paths = _paths(chain.links)
+def local_disk(url: PathUrl, chain: Chain, files: tuple[str, ...]) -> Disk:
+    """The disk that a chain of local images is, made of `files`. Blocks."""
     return Disk(
         url=url,
-        kind="block" if stat.S_ISBLK(os.stat(paths[0]).st_mode) else "file",
+        kind="block" if stat.S_ISBLK(os.stat(chain.top.path).st_mode) else "file",
         format=chain.format,
         size=chain.virtual_size,
         node=chain.node(),
-        direct=all(map(_direct, paths)),
-        files=_identities(paths),
+        direct=all(map(_direct, chain.files)),
+        files=_identities(files),
     )
 
 
-def _paths(links: tuple[Link, ...]) -> list[str]:
-    """Every local file that a chain is read from."""
-    named = [path for link in links for path in (link.path, link.data_file) if path]
-    return [path for path in named if path.startswith("/")]
-
-
-def _identities(paths: list[str]) -> frozenset[tuple[int, int]]:
+def _identities(paths: tuple[str, ...]) -> frozenset[tuple[int, int]]:
     return frozenset(identity(os.stat(path)) for path in paths)
 
 

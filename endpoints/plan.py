@@ -1,10 +1,10 @@
 """How a copy will be done: pure decisions from the facts about both ends."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from endpoints.disk import Disk, NewFile, Target
 from processes.qemu_img import Flags
-from protocol.errors import SameImage
+from protocol.errors import SameImage, UnsupportedOperation
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,9 @@ class Plan:
         """For people: `qemu-img, qcow2 file to raw file, -t none -T none -W -m 8`."""
         ends = f"{self.source.format} {self.source.kind} to {self.target.format} {self.target.kind}"
         if self.tool == "qemu-img":
-            return f"qemu-img, {ends}, {' '.join(self.flags.argv())}"
+            over = ", over a backing file" if self.flags.backing else ""
+            flags = replace(self.flags, backing=None).argv()
+            return f"qemu-img, {ends}{over}, {' '.join(flags)}"
         served = " through qemu-nbd" if self.serve_target else ""
         zero = ", --destination-is-zero" if self.flags.target_is_zero else ""
         return f"nbdcopy from qemu-nbd, {ends}{served}, --flush{zero}"
@@ -44,12 +46,17 @@ def choose(
     sparse: bool = False,
     is_zero: bool = False,
     limit: int | None = None,
+    bitmaps: bool = False,
 ) -> Plan:
-    """Decide tool and flags. Raises SameImage: the ends share a file, an export or a volume.
+    """Decide tool and flags. Raises SameImage: the ends share a file, an export or a volume;
+    UnsupportedOperation (2009): bitmaps with raw on either side.
 
     sparse: the target is thin. is_zero: the caller knows that it reads as zeros; a file that we
     create does. limit: bytes per second.
     """
+    if bitmaps and "raw" in (source.format, target.format):
+        raise UnsupportedOperation("bitmaps are copied only from qcow2 to qcow2")
+    backing = target.backing if isinstance(target, Disk) else None
     if source.url.key == target.url.key or (
         isinstance(target, Disk) and source.files & target.files
     ):
@@ -57,9 +64,12 @@ def choose(
     flags = Flags(
         cache=_cache(target),
         source_cache="none" if source.direct else "writeback",
-        target_is_zero=is_zero or isinstance(target, NewFile),
+        # Over a backing file nothing is zero that reads as the backing file does.
+        target_is_zero=(is_zero or isinstance(target, NewFile)) and backing is None,
         unordered=target.format == "raw" and not sparse,
         limit=limit,
+        backing=backing,
+        bitmaps=bitmaps,
     )
     if target.kind in ("file", "block"):
         return Plan(source, target, "qemu-img", flags)
@@ -99,6 +109,10 @@ def reasons(plan: Plan) -> list[str]:
         found.append("nbdcopy: the answer to its own flush tells that the data is on the storage")
         if plan.serve_target:
             found.append("qemu-nbd before the target: nbdcopy speaks only NBD")
+    if flags.backing is not None:
+        found.append("the target has a backing file: only what lies above that of the source")
+    if flags.bitmaps:
+        found.append("dirty bitmaps are copied, but for broken ones")
     if flags.target_is_zero:
         found.append("zeros are not written: the target is known to read as zeros")
     if flags.unordered:

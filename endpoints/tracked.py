@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
 
 import trio
 
@@ -19,26 +21,42 @@ FAIL_TIME = 5.0  # seconds for a failure to be recorded; after that the record s
 SUCCEED_TIME = 60.0  # seconds for a success to be recorded; after that its outcome is unknown
 
 
-class Tracked:
-    """One job's lease and what is expected of its record.
+@dataclass(frozen=True)
+class JobFacts:
+    """What is recorded of a job.
 
-    now: wall clock, seconds since the epoch. hardware_id: of this host, kept in the record.
+    now: wall clock, seconds since the epoch. hardware_id: of this host.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        lease_id: str,
-        expected: Expectation,
-        *,
-        now: Callable[[], float],
-        hardware_id: str,
-    ) -> None:
+    job_id: str
+    now: Callable[[], float]
+    hardware_id: str
+
+
+class Tracked(Protocol):
+    """How a destination keeps the truth about the copy to it."""
+
+    def taken_up(self) -> AbstractAsyncContextManager[Grant]:
+        """Hold the lease for the body, whose failure is recorded."""
+        ...
+
+    async def succeed(self, grant: Grant) -> None:
+        """Record the success and read it back; the caller shields this from an abort."""
+        ...
+
+    async def fail_early(self, error: BaseException) -> None:
+        """Record the failure of a job that ended before it took its lease up, if it can be."""
+        ...
+
+
+class TrackedLease:
+    """The record of an external endpoint, in the value block of its lease."""
+
+    def __init__(self, store: Store, lease_id: str, expected: Expectation, job: JobFacts) -> None:
         self._store = store
         self._lease_id = lease_id
         self._expected = expected
-        self._now = now
-        self._hardware_id = hardware_id
+        self._job = job
         self._decided = False  # the lease was taken up, or it is not ours to write to
 
     @asynccontextmanager
@@ -106,4 +124,4 @@ class Tracked:
         error.add_note(f"lease {self._lease_id} may stay PENDING: look at its status, fence it")
 
     def _ended(self, record: JobRecord, status: JobStatus) -> JobRecord:
-        return record.ended(status, now=int(self._now()), hardware_id=self._hardware_id)
+        return record.ended(status, now=int(self._job.now()), hardware_id=self._job.hardware_id)

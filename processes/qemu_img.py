@@ -53,6 +53,7 @@ class Measure(msgspec.Struct, frozen=True, rename="kebab"):
 class _Extent(msgspec.Struct, frozen=True):
     start: int
     length: int
+    depth: int
     data: bool
     zero: bool
 
@@ -63,7 +64,9 @@ class Flags:
 
     cache: of the target; only `none`, `directsync` and `writethrough` tell of every write error.
     source_cache: of the source. target_is_zero: it is known to read as zeros.
-    unordered: writes may land in any order. limit: bytes per second.
+    unordered: writes may land in any order. limit: bytes per second. backing: what the target
+    lies over: only what the source holds above its own backing file is copied. bitmaps: the
+    source's dirty bitmaps are copied too, but for broken ones.
     """
 
     cache: str = "none"
@@ -71,6 +74,8 @@ class Flags:
     target_is_zero: bool = False
     unordered: bool = False
     limit: int | None = None
+    backing: Node | None = None
+    bitmaps: bool = False
 
     def argv(self) -> list[str]:
         flags = ["-t", self.cache, "-T", self.source_cache]
@@ -80,6 +85,10 @@ class Flags:
             flags += ["-W", "-m", "8"]
         if self.limit is not None:
             flags += ["-r", str(self.limit)]
+        if self.backing is not None:
+            flags += ["-B", ref(self.backing)]
+        if self.bitmaps:
+            flags += ["--bitmaps", "--skip-broken-bitmaps"]
         return flags
 
 
@@ -101,8 +110,11 @@ async def measure(node: Node, format: str) -> Measure:
     return need
 
 
-async def map_(node: Node, size: int) -> Allocation:
-    """Where the `size` bytes of an image hold data, summed up in bounded memory."""
+async def map_(node: Node, size: int, *, top: bool = False) -> Allocation:
+    """Where the `size` bytes of an image hold data, summed up in bounded memory.
+
+    top: only what the image holds itself, not what is read through it.
+    """
     allocation = Allocation(size)
     argv = ["qemu-img", "map", "-U", "--output=json", ref(node)]
     async with spawned(argv, limits=MAP) as tool:
@@ -110,7 +122,7 @@ async def map_(node: Node, size: int) -> Allocation:
             while (line := await tool.piece(TICK)) is not None:
                 if text := line.strip("[], "):
                     extent: _Extent = _decoded(text.encode(), _Extent)
-                    if extent.data and not extent.zero:
+                    if extent.data and not extent.zero and not (top and extent.depth):
                         allocation.add(extent.start, extent.length)
             await tool.check()
             return allocation

@@ -7,11 +7,13 @@ it came for, and those that hold something keep it until their stdin ends.
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from uuid import UUID, uuid5
 
 import trio
 
-from leases import verbs
+from leases import change, verbs
+from leases.grant import Grant
 from leases.hold import hold
 from leases.store import Store
 from protocol.messages import JobMetadata
@@ -19,6 +21,7 @@ from protocol.record import Expectation, JobRecord, JobStatus
 from tests.conformance.stores import Site, opened
 
 SPACE = UUID(int=0)
+SPOILED = b"?" * 64  # a record of no lease, and no free one
 
 
 def job_id(name: str) -> str:
@@ -84,6 +87,46 @@ async def churn(store: Store, name: str, count: str) -> None:
         await verbs.delete(store, made)
 
 
+async def rebuild(store: Store) -> None:
+    """Rebuild again and again until stdin ends; tells how often it brought a lease back."""
+    say("ready")
+    restored = 0
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_when_stdin_ends, scope)
+            while True:
+                done = await verbs.rebuild(store, now=3)
+                assert not done.written, done
+                restored += len(done.restored)
+                await trio.sleep(0.001)
+    say(f"restored {restored}")
+
+
+async def damage(store: Store, name: str, count: str) -> None:
+    """Spoil the records of leases NAME-0 .. NAME-<count - 1> again and again until stdin ends."""
+    say("ready")
+    number = 0
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_when_stdin_ends, scope)
+            while True:
+                number = (number + 1) % int(count)
+                await store.under_index(partial(_spoil, store, job_id(f"{name}-{number}")))
+                await trio.sleep(0.001)
+    say("done")
+
+
+def _spoil(store: Store, lease_id: str, lock: Grant) -> None:
+    place = store.volume.index(lock.sectors).find(lease_id)
+    if place is not None:
+        change.write(store.volume, lock, place.number, SPOILED, over=place.record)
+
+
+async def _cancel_when_stdin_ends(scope: trio.CancelScope) -> None:
+    await until_stdin_ends()
+    scope.cancel()
+
+
 async def once(store: Store, verb: str, lease_id: str) -> None:
     """One verb; LEASEHOLD_DIE_AT may end it early."""
     expected = Expectation(lease_id, 0)
@@ -97,10 +140,14 @@ async def once(store: Store, verb: str, lease_id: str) -> None:
             await verbs.delete(store, lease_id)
         case "force":
             await verbs.delete(store, lease_id, force=True)
+        case "rebuild":
+            await verbs.rebuild(store, now=3)
+        case _:
+            raise AssertionError(verb)
 
 
 COMMANDS: dict[str, Callable[..., Awaitable[None]]] = {
-    c.__name__: c for c in (hold_it, lend_it, cycle, create, churn, once)
+    c.__name__: c for c in (hold_it, lend_it, cycle, create, churn, rebuild, damage, once)
 }
 
 

@@ -53,6 +53,15 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
 
 
 @pytest.fixture
+def twin(site: Site, tmp_path: Path) -> Iterator[Site]:
+    """Another site just like it, to see what would have been without the fault."""
+    folder = tmp_path / "twin"
+    folder.mkdir()
+    yield made(site.kind, folder, leases=SLOTS)
+    Path(folder, "xleases").unlink()
+
+
+@pytest.fixture
 def store(site: Site) -> Store:
     return opened(site)
 
@@ -62,10 +71,10 @@ def start(site: Site) -> Iterator[Start]:
     """Start a command of tests/conformance/child.py; it is killed at the end of the test."""
     with ExitStack() as stack:
 
-        def run(*command: str, die_at: str = "") -> Other:
+        def run(*command: str, die_at: str = "", at: Site = site) -> Other:
             popen = stack.enter_context(
                 subprocess.Popen(
-                    [sys.executable, "-m", "tests.conformance.child", site.argument, *command],
+                    [sys.executable, "-m", "tests.conformance.child", at.argument, *command],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     text=True,

@@ -7,14 +7,12 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from uuid import UUID
 
 import pytest
 import trio
 
 from leases import verbs
 from leases.hold import hold
-from leases.lease import Lease
 from leases.store import Store
 from protocol.errors import (
     AcquireLockFailure,
@@ -24,45 +22,10 @@ from protocol.errors import (
     NoSuchLease,
     SanlockLVBError,
 )
-from protocol.messages import JobMetadata
-from protocol.record import Expectation, JobRecord, JobStatus
+from protocol.record import JobRecord
 from tests.conformance.child import job_id
 from tests.conformance.conftest import SLOTS, Start
-
-JOB = job_id("job")
-METADATA = JobMetadata(UUID(JOB), 0, JobStatus.PENDING)
-EXPECTED = Expectation(JOB, 0)
-
-
-async def create(store: Store, lease_id: str = JOB) -> Lease:
-    metadata = JobMetadata(UUID(lease_id), 0, JobStatus.PENDING)
-    return await verbs.create(store, lease_id, metadata, now=1, hardware_id="h")
-
-
-async def fence(store: Store, lease_id: str = JOB) -> None:
-    await verbs.fence(store, lease_id, Expectation(lease_id, 0), now=2, hardware_id="h")
-
-
-async def job_status(store: Store, lease_id: str = JOB) -> str:
-    found = await verbs.status(store, lease_id)
-    assert found.metadata is not None
-    return str(found.metadata["job_status"])
-
-
-async def until_free(store: Store, lease_id: str = JOB) -> None:
-    """Wait until the store has noticed that the holder is dead."""
-    with trio.fail_after(5):
-        while (await verbs.status(store, lease_id)).owners:  # noqa: ASYNC110
-            await trio.sleep(0.01)  # there is no event: another process died
-
-
-async def check_volume(store: Store) -> None:
-    """No id stands twice, and each lease has a slot of its own that says so."""
-    listed = await verbs.leases(store)
-    assert len({lease.lease_id for lease in listed}) == len(listed)
-    for lease in listed:
-        if not lease.updating:
-            await verbs.status(store, lease.lease_id)  # reads the names in the slot
+from tests.conformance.leases import JOB, check_volume, create, fence, job_status, until_free
 
 
 @contextmanager
@@ -436,50 +399,3 @@ async def test_a_hold_that_is_cancelled_at_random_leaves_the_lease_free(store: S
                 await trio.sleep(0.001)
         assert await store.owners(lease) == []
     assert len(os.listdir("/proc/self/fd")) == before
-
-
-STEPS = {
-    "create": ["locked", "slot", "record"],
-    "fence": ["acquired", "lvb", "released"],
-    "delete": ["locked", "acquired", "lvb", "record", "released", "slot"],
-}
-
-
-@pytest.mark.parametrize(("verb", "step"), [(v, step) for v in STEPS for step in STEPS[v]])
-async def test_a_verb_killed_at_any_step_succeeds_when_it_is_run_again(
-    store: Store, start: Start, verb: str, step: str
-) -> None:
-    await create(store, job_id("first"))
-    if verb != "create":
-        await create(store)
-    other = start("once", verb, JOB, die_at=f"{verb}:{step}")
-    assert other.end() == -signal.SIGKILL
-    await check_volume(store)
-    if (verb, step) in {("fence", "lvb"), ("fence", "released")}:
-        assert await job_status(store) == "FENCED"  # it was done: a second fence is refused
-    else:
-        assert start("once", verb, JOB).end() == 0
-    await check_volume(store)
-    there = {lease.lease_id for lease in await verbs.leases(store)}
-    assert there == ({job_id("first")} if verb == "delete" else {job_id("first"), JOB})
-    if verb == "create":
-        assert await job_status(store) == "PENDING"
-        await fence(store)
-    if verb != "delete":
-        assert await job_status(store) == "FENCED"
-        await verbs.delete(store, JOB)
-    await create(store, JOB)
-    assert await job_status(store) == "PENDING"
-    assert await job_status(store, job_id("first")) == "PENDING"
-
-
-async def test_a_delete_by_force_killed_after_its_mark_is_finished_later(
-    store: Store, start: Start
-) -> None:
-    lease = await create(store)
-    async with hold(store, lease):
-        assert start("once", "force", JOB, die_at="delete:hidden").end() == -signal.SIGKILL
-    with pytest.raises(NoSuchLease):
-        await verbs.info(store, JOB)
-    await verbs.delete(store, JOB)
-    assert await verbs.leases(store) == []

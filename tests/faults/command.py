@@ -19,10 +19,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import trio
 
-from endpoints.disk import lock_names
+from endpoints.disk import locks as target_locks
 from endpoints.domain import create_domain, open_store
-from endpoints.external import NAMESPACE
-from endpoints.locks import Lock, Mode, held
+from endpoints.locks import Mode, held
 from endpoints.url import parse
 from leases import verbs
 from leases.store import Store
@@ -239,7 +238,7 @@ async def until(condition: Callable[[], T], failure: Callable[[], str] = lambda:
 
 async def target_is_unlocked(url: str) -> None:
     """Wait until every lock of the target of a copy is free, and nobody has it open to write."""
-    locks = [Lock(NAMESPACE, name, Mode.EXCLUSIVE) for name in lock_names(parse(url))]
+    locks = target_locks(parse(url), Mode.EXCLUSIVE)
     with trio.fail_after(PATIENCE):
         async with held(locks):
             pass

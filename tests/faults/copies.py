@@ -12,6 +12,7 @@ import trio
 
 from endpoints.copy_data import CopyRequest, copy
 from endpoints.external import CopyDataExternalEndpoint
+from endpoints.watchdog import STALL_TIME
 from jobs.job import Job, Report, Status
 from jobs.progress import Progress
 from leases import verbs
@@ -58,6 +59,7 @@ class Copies:
         source_format: Format | None = None,
         generation: int = 0,
         limit: int | None = None,
+        stall_time: float = STALL_TIME,
         seen: Seen = ignore,
     ) -> Job:
         """A job that copies; a missing file is created where `target` says.
@@ -79,6 +81,7 @@ class Copies:
             ),
             create_under=(str(Path(target).parent),) if str(target).startswith("/") else (),
             limit=limit,
+            stall_time=stall_time,
         )
 
         async def work(report: Report) -> dict[str, Any]:
@@ -144,6 +147,6 @@ class Block:
 async def copying(job: Job, *, bytes: int = 1) -> None:
     """Wait until so many bytes of the copy are known to have moved."""
     with trio.fail_after(WAIT):
-        while (job.progress.bytes or 0) < bytes:  # noqa: ASYNC110 - jobs tell of moves only
+        while (job.progress.bytes or 0) < bytes:
             assert not job.status.ended, f"{job.status}: {job.error!r}"
             await trio.sleep(LOOK)

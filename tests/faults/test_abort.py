@@ -14,7 +14,7 @@ import trio
 from trio.abc import Instrument
 from trio.lowlevel import Task
 
-from endpoints.external import NAMESPACE
+from endpoints.disk import NAMESPACE
 from endpoints.locks import Lock, Mode, held
 from endpoints.tracked import Tracked
 from endpoints.url import PathUrl

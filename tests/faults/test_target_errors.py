@@ -66,6 +66,7 @@ async def test_an_error_of_an_nbd_target_fails_the_job_by_its_class(
     source: Path,
     empty: Path,
     tmp_path: Path,
+    *,
     left_over: LeftOver,
     error: str,
     kind: type[Error],
@@ -82,6 +83,7 @@ async def test_an_error_of_a_target_file_fails_the_job_by_its_class(
     source: Path,
     empty: Path,
     tmp_path: Path,
+    *,
     left_over: LeftOver,
     error: str,
     kind: type[Error],
@@ -108,34 +110,16 @@ async def test_a_qcow2_target_whose_tables_cannot_be_written_fails_the_job(
         await copies.assert_failed(job, InputOutputError)
 
 
-@contextmanager
-def broken_tables(folder: Path, image: Path) -> Iterator[Server]:
-    """Serve a new qcow2 image; once there is data in it, its tables cannot be written any more.
-
-    The tables of an image that qemu-img has just made stand in its first 320 KiB.
-    """
-    tables, seen = 320 << 10, folder / "data was written"
-    pwrite = (
-        f"if [ $4 -ge {tables} ]; then touch '{seen}'; "
-        f"elif [ -e '{seen}' ]; then echo 'EIO bad sector' >&2; exit 1; fi; "
-        f"dd of='{image}' bs=1M seek=$4 oflag=seek_bytes conv=notrunc"
-    )
-    methods = {
-        "get_size": f"stat -c %s '{image}'",
-        "pread": f"dd if='{image}' bs=1M skip=$4 count=$3 iflag=count_bytes,skip_bytes",
-        "pwrite": pwrite,
-        "can_write": "exit 0",
-        "can_flush": "exit 0",
-        "flush": "exit 0",
-    }
-    with nbdkit(folder, ["eval", *(f"{name}={script}" for name, script in methods.items())]) as it:
-        yield it
-
-
 @pytest.mark.tools("nbdkit", "nbdcopy")
 @pytest.mark.parametrize("to_nbd", [False, True], ids=["to a file", "to nbd"])
 async def test_a_source_that_cannot_be_read_fails_the_job(
-    copies: Copies, source: Path, empty: Path, tmp_path: Path, left_over: LeftOver, to_nbd: bool
+    copies: Copies,
+    source: Path,
+    empty: Path,
+    tmp_path: Path,
+    *,
+    left_over: LeftOver,
+    to_nbd: bool,
 ) -> None:
     with (
         flaky(tmp_path, source, error="EIO", on="read") as server,
@@ -195,6 +179,7 @@ async def test_the_command_tells_of_an_nbd_target_that_breaks(
     source: Path,
     empty: Path,
     tmp_path: Path,
+    *,
     left_over: LeftOver,
     error: str,
     kind: type[Error],
@@ -222,3 +207,27 @@ def assert_recorded_as_failed(lease: dict[str, object]) -> None:
     assert isinstance(metadata, dict)
     assert lease["owners"] == []
     assert (metadata["job_status"], metadata["generation"]) == ("FAILED", 0)
+
+
+@contextmanager
+def broken_tables(folder: Path, image: Path) -> Iterator[Server]:
+    """Serve a new qcow2 image; once there is data in it, its tables cannot be written any more.
+
+    The tables of an image that qemu-img has just made stand in its first 320 KiB.
+    """
+    tables, seen = 320 << 10, folder / "data was written"
+    pwrite = (
+        f"if [ $4 -ge {tables} ]; then touch '{seen}'; "
+        f"elif [ -e '{seen}' ]; then echo 'EIO bad sector' >&2; exit 1; fi; "
+        f"dd of='{image}' bs=1M seek=$4 oflag=seek_bytes conv=notrunc"
+    )
+    methods = {
+        "get_size": f"stat -c %s '{image}'",
+        "pread": f"dd if='{image}' bs=1M skip=$4 count=$3 iflag=count_bytes,skip_bytes",
+        "pwrite": pwrite,
+        "can_write": "exit 0",
+        "can_flush": "exit 0",
+        "flush": "exit 0",
+    }
+    with nbdkit(folder, ["eval", *(f"{name}={script}" for name, script in methods.items())]) as it:
+        yield it

@@ -249,6 +249,18 @@ async def test_a_lease_deleted_by_force_stays_deleted(volume: Volume) -> None:
     assert await verbs.leases(store) == []
 
 
+async def test_the_slot_of_a_lease_deleted_by_force_is_not_written_again(volume: Volume) -> None:
+    """The sweep that clears slot and record was killed in between."""
+    store = volume.store
+    volume.set_record(0, index.record(JOB, 0, updating=True))
+    volume.set_slot(0, slot.cleared(volume.geometry))
+    before = volume.whole_slot(0)
+    assert await rebuilt(store) == {"kept": [JOB]}
+    assert volume.whole_slot(0) == before
+    await verbs.delete(store, "any")
+    assert volume.record(0) == EMPTY
+
+
 async def test_a_damaged_record_keeps_its_flag(volume: Volume) -> None:
     """Its lease was deleted while held: it must not come back."""
     store = volume.store

@@ -26,8 +26,8 @@ from storage.volume_metadata import READ_LIMIT, VolumeMetadata, decode, encode
 from tests.storage.volumes import (
     BASE,
     IMG,
-    MIDDLE,
     MIB,
+    MIDDLE,
     TOP,
     files,
     make,
@@ -281,6 +281,7 @@ async def test_a_missing_or_empty_lease_is_made_and_another_one_kept(sd: Domain)
 
     volume_lease.ensure(made, MIB, prepare)
     assert prepared == []  # it has one from the beginning
+    content = b""
     for empty in (True, False):
         os.unlink(made.lease)
         if empty:

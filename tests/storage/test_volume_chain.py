@@ -12,7 +12,7 @@ import pytest
 
 from protocol.errors import BrokenVolumeChain, Error, ImageRefused, WrongFormat
 from storage import volume, volume_chain
-from storage.chain import Chain
+from storage.chain import Chain, Node
 from storage.domain import Domain
 from storage.policy import Policy
 from storage.volume import Volume
@@ -67,7 +67,7 @@ async def test_the_tree_is_explicit_from_top_to_base(sd: Domain) -> None:
     found = inspect(sd)
     assert [link.format for link in found.links] == ["qcow2", "qcow2", "raw"]
     assert found.virtual_size == MIB
-    tree = found.node()
+    tree: Node | None = found.node()
     names = []
     while tree is not None:
         names.append(tree["file"]["filename"])
@@ -164,9 +164,9 @@ def a_parent_without_format(sd: Domain) -> None:
 
 
 def a_data_file(sd: Domain) -> None:
-    image = with_data_file("/etc/passwd")
-    replace(image, backing=BASE.encode(), extensions=[*image.extensions, *over(BASE).extensions])
-    image.write(path(sd, MIDDLE))
+    image, parent = with_data_file("/etc/passwd"), over(BASE)
+    extensions = [*image.extensions, *parent.extensions]
+    replace(image, backing=parent.backing, extensions=extensions).write(path(sd, MIDDLE))
 
 
 def raw_where_cow_was_said(sd: Domain) -> None:

@@ -5,7 +5,7 @@ import fcntl
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import trio
 
+from processes import qemu_img
 from protocol.errors import (
     AcquireLockFailure,
     BadParameter,
@@ -28,7 +29,7 @@ from protocol.errors import (
     VolumeExists,
     VolumeHasChild,
 )
-from storage import metadata_file, new_volume, volume, volume_mark
+from storage import metadata_file, new_volume, volume, volume_lease, volume_mark
 from storage.domain import Domain
 from storage.qcow2 import parse
 from storage.volume import Volume
@@ -286,7 +287,7 @@ def failing(error: BaseException) -> Callable[..., Any]:
 
 STEPS: dict[str, tuple[object, str]] = {
     "volume": (new_volume, "_make"),
-    "lease": (new_volume.volume_lease, "make"),
+    "lease": (volume_lease, "make"),
     "metadata": (volume_mark.Mark, "write"),
     "parent": (metadata_file, "replace"),
     "publish": (volume_mark.Mark, "publish"),
@@ -322,7 +323,7 @@ async def test_a_failure_in_a_new_image_leaves_no_image(sd: Domain) -> None:
 async def test_a_failing_tool_is_named_and_leaves_nothing(
     sd: Domain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(new_volume.qemu_img, "create", failing(ToolFailed("qemu-img", 1, "no")))
+    monkeypatch.setattr(qemu_img, "create", failing(ToolFailed("qemu-img", 1, "no")))
     with pytest.raises(ToolFailed):
         await make(sd, format="qcow2")
     assert files(sd) == set()
@@ -444,10 +445,8 @@ async def test_of_many_children_at_once_one_gets_the_parent(sd: Domain) -> None:
     made: list[Volume] = []
 
     async def one(vol_id: str) -> None:
-        try:
+        with suppress(VolumeHasChild):
             made.append(await make(sd, vol_id, parent=BASE))
-        except VolumeHasChild:
-            pass
 
     async with trio.open_nursery() as nursery:
         for vol_id in ids:
