@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli import copy, domain, lease
+from cli import copy, domain, lease, volume
 from cli.command import group
 
 app = group("leasehold", "Copy virtual disks as tracked jobs.")
@@ -19,4 +19,5 @@ def leasehold(
 
 app.add_typer(domain.app)
 app.add_typer(lease.app)
+app.add_typer(volume.app)
 copy.register(app)

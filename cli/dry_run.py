@@ -4,6 +4,7 @@ import uuid
 from typing import Any
 
 from cli import exits
+from cli.foreground import with_domains
 from cli.output import Output
 from cli.request import Order
 from cli.sizes import format_size
@@ -15,6 +16,7 @@ async def shown(order: Order, out: Output) -> int:
     """Tell the plan; returns the exit code. Makes no domain and no lease."""
     nowhere = str(uuid.UUID(int=0))
     job_id = order.job_id or nowhere
+    order = await with_domains(order)
     plan = await dry_run(order.request(order.domain or nowhere, job_id, FIRST_GENERATION))
     out.result({"dry_run": True, **plan}, text(plan))
     return exits.OK

@@ -3,7 +3,7 @@
 import time
 import uuid
 from collections import deque
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import trio
@@ -11,16 +11,14 @@ import trio
 from cli import exits, known
 from cli.hardware import hardware_id
 from cli.interrupt import Interrupt
-from cli.lease_text import hosts, meaning, status_object
 from cli.output import Output, explained
 from cli.progress import follow
-from cli.request import Order
+from cli.request import Order, check
 from cli.sizes import format_rate, format_size
-from cli.tracking import FIRST_GENERATION, Tracking
+from cli.tracking import FIRST_GENERATION, LeaseTracking, Tracking, VolumeTracking
 from endpoints.copy_data import checked, copy
 from endpoints.domain import open_store
 from jobs.job import Job, Report, Status
-from leases.verbs import LeaseStatus
 from protocol.errors import ActionStopped, Error
 
 STOPPING = "stopping: the copy tool is being ended, then the lease is given back"
@@ -35,16 +33,18 @@ async def copied(order: Order, out: Output, interrupt: Interrupt) -> int:
     job_id = order.job_id or str(uuid.uuid4())
     with trio.CancelScope() as scope:
         interrupt.then(scope.cancel)
+        order = await with_domains(order)
         tracking = await _prepared(order, job_id)
+        hardware = await hardware_id()
         try:
             # Cancelled, it has made no lease; a lease that was made is used, by an aborted job.
             generation = await tracking.take_up()
         except Error as e:
-            out.error(e, _names(tracking))
+            out.error(e, tracking.names)
             return exits.before_job(e)
     if scope.cancelled_caught:
         raise ActionStopped
-    job = _job(order, tracking, generation, interrupt)
+    job = _job(order, tracking, (job_id, generation, hardware), interrupt)
     said = deque([f"job {job_id}: {job.description}, lease in storage domain {tracking.sd_id}"])
     interrupt.then(lambda: _stop(job, interrupt, said))
     async with trio.open_nursery() as nursery:
@@ -56,26 +56,37 @@ async def copied(order: Order, out: Output, interrupt: Interrupt) -> int:
     return await _ended(tracking, job, out)
 
 
+async def with_domains(order: Order) -> Order:
+    """The order with the domains of its volumes. Raises StorageDomainDoesNotExist (358) ..."""
+    check(order)
+    ids = {name.split("/")[0] for name in order.volumes}
+    return replace(order, domains={sd_id: await known.opened(sd_id) for sd_id in ids})
+
+
 async def _prepared(order: Order, job_id: str) -> Tracking:
     """Everything that can be found wrong before there is a lease or a job."""
     nowhere = str(uuid.UUID(int=0))
     await checked(order.request(nowhere, job_id, FIRST_GENERATION))  # before a domain is made
+    if (target := order.target_volume) is not None:
+        return VolumeTracking(await open_store(target.domain, order.store), target, job_id)
     opened = await (known.opened(order.domain) if order.domain else known.default_domain())
     store = await open_store(opened, order.store, change_index=True)
-    return Tracking(store, opened.id, job_id, await hardware_id())
+    return LeaseTracking(store, opened.id, job_id, await hardware_id())
 
 
-def _job(order: Order, tracking: Tracking, generation: int, interrupt: Interrupt) -> Job:
-    request = order.request(tracking.sd_id, tracking.job_id, generation)
+def _job(
+    order: Order, tracking: Tracking, facts: tuple[str, int, str], interrupt: Interrupt
+) -> Job:
+    """facts: job id, generation and hardware id."""
+    job_id, generation, hardware = facts
+    request = order.request(tracking.sd_id, job_id, generation)
 
     async def work(report: Report) -> dict[str, Any]:
         if interrupt.asked:  # it came while the lease was made: now there is a job to abort
             job.abort()
-        return await copy(
-            request, tracking.store, report, now=time.time, hardware_id=tracking.hardware_id
-        )
+        return await copy(request, tracking.store, report, now=time.time, hardware_id=hardware)
 
-    job = Job(tracking.job_id, work, description=f"copy {order.source} to {order.destination}")
+    job = Job(job_id, work, description=f"copy {order.source} to {order.destination}")
     return job
 
 
@@ -89,7 +100,7 @@ def _stop(job: Job, interrupt: Interrupt, said: deque[str]) -> None:
 
 async def _succeeded(order: Order, tracking: Tracking, job: Job, out: Output) -> int:
     result = job.result or {}
-    facts = {**job.info(), **result, **_names(tracking)}
+    facts = {**job.info(), **result, **tracking.names}
     if not order.keep_lease:
         try:
             await tracking.remove()
@@ -105,17 +116,15 @@ async def _succeeded(order: Order, tracking: Tracking, job: Job, out: Output) ->
 
 async def _ended(tracking: Tracking, job: Job, out: Output) -> int:
     """Tell of a job that failed or was aborted, and what its lease says."""
-    lease = await tracking.status()
-    facts: dict[str, Any] = {**_names(tracking), "job": job.info()}
-    if lease is not None:
-        facts["lease"] = status_object(lease)
+    told, text = await tracking.story()
+    facts: dict[str, Any] = {**tracking.names, "job": job.info(), **told}
     aborted = job.status is Status.ABORTED
     error = job.error or ActionStopped()
     if out.json:
         out.error(ActionStopped() if aborted else error, facts)
     else:
         out.warn(_story(job, error, aborted=aborted))
-        out.warn(_lease_story(tracking, lease))
+        out.warn(text)
     return exits.ABORTED if aborted else exits.after_job(job.error)
 
 
@@ -124,16 +133,3 @@ def _story(job: Job, error: Exception, *, aborted: bool) -> str:
         return f"job {job.id} failed: {explained(error)}"
     cleanup = f"; while it stopped: {explained(error)}" if job.error else ""
     return f"job {job.id} was aborted{cleanup}"
-
-
-def _lease_story(tracking: Tracking, lease: LeaseStatus | None) -> str:
-    look = f"look with `leasehold lease status {tracking.sd_id} {tracking.job_id}`"
-    if lease is None:
-        return f"its lease could not be read; {look}"
-    if lease.owners:
-        return f"its lease is held by host {hosts(lease)}; {look}"
-    return f"its lease is kept and says: {meaning(lease.metadata)}; {look}"
-
-
-def _names(tracking: Tracking) -> Mapping[str, str]:
-    return {"job_id": tracking.job_id, "sd_id": tracking.sd_id, "lease_id": tracking.job_id}

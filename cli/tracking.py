@@ -1,31 +1,111 @@
-"""The lease of a copy: made or taken up before it, removed or left to tell what happened."""
+"""What tracks a copy: made or taken up before it, removed or left to tell what happened.
+
+For an external target that is a lease of its own; a volume has its lease and its generation.
+"""
 
 import time
 from dataclasses import dataclass
+from typing import Any, Protocol
 from uuid import UUID
 
 import trio
 
-from cli.lease_text import hosts
+from cli.lease_text import hosts, meaning, status_object
+from endpoints.div import CopyDataDivEndpoint
 from leases import verbs
 from leases.store import Store
 from leases.verbs import LeaseStatus
 from protocol.errors import AcquireLockFailure, Error, NoSuchLease
 from protocol.messages import JobMetadata
 from protocol.record import GENERATIONS, Expectation, JobRecord, JobStatus
+from storage import volume
+from storage.volume import Volume
 
 FIRST_GENERATION = 0
 STATUS_TIME = 5.0  # seconds for the lease to say what is recorded
 
 
+class Tracking(Protocol):
+    """What `leasehold copy` has to do with either kind."""
+
+    @property
+    def store(self) -> Store: ...
+
+    @property
+    def sd_id(self) -> str: ...
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The ids to ask for it."""
+        ...
+
+    async def take_up(self) -> int:
+        """Make it, or find what a process that died left; returns the generation to expect."""
+        ...
+
+    async def remove(self) -> None:
+        """After a success."""
+        ...
+
+    async def story(self) -> tuple[dict[str, Any], str]:
+        """What it says after a job that did not succeed, for programs and for people."""
+        ...
+
+
 @dataclass(frozen=True)
-class Tracking:
+class VolumeTracking:
+    """The legality and generation of a target volume."""
+
+    store: Store
+    target: CopyDataDivEndpoint
+    job_id: str
+
+    @property
+    def sd_id(self) -> str:
+        return self.target.domain.id
+
+    @property
+    def names(self) -> dict[str, str]:
+        target = self.target
+        ids = {"sd_id": self.sd_id, "img_id": target.img_id, "vol_id": target.vol_id}
+        return {"job_id": self.job_id, **ids}
+
+    async def take_up(self) -> int:
+        """Raises as storage.volume.read."""
+        return (await self._read()).metadata.generation
+
+    async def remove(self) -> None:
+        """A volume keeps what it says."""
+
+    async def story(self) -> tuple[dict[str, Any], str]:
+        look = f"look with `leasehold volume info {' '.join(list(self.names.values())[1:])}`"
+        try:
+            found = (await self._read()).metadata
+        except (Error, OSError):
+            return {}, f"its volume could not be read; {look}"
+        facts = {"legality": found.legality, "generation": found.generation}
+        text = f"its volume is {found.legality}, generation {found.generation}; {look}"
+        return {"volume": facts}, text
+
+    async def _read(self) -> Volume:
+        target = self.target
+        return await trio.to_thread.run_sync(
+            volume.read, target.domain, target.img_id, target.vol_id, abandon_on_cancel=True
+        )
+
+
+@dataclass(frozen=True)
+class LeaseTracking:
     """The lease of one job; its id is the job's."""
 
     store: Store
     sd_id: str
     job_id: str
     hardware_id: str
+
+    @property
+    def names(self) -> dict[str, str]:
+        return {"job_id": self.job_id, "sd_id": self.sd_id, "lease_id": self.job_id}
 
     async def take_up(self) -> int:
         """Make the lease, or find the one that a process which died left; returns its generation.
@@ -54,6 +134,16 @@ class Tracking:
             except (Error, OSError):
                 return None
         return None
+
+    async def story(self) -> tuple[dict[str, Any], str]:
+        look = f"look with `leasehold lease status {self.sd_id} {self.job_id}`"
+        lease = await self.status()
+        if lease is None:
+            return {}, f"its lease could not be read; {look}"
+        said = f"is kept and says: {meaning(lease.metadata)}"
+        if lease.owners:
+            said = f"is held by host {hosts(lease)}"
+        return {"lease": status_object(lease)}, f"its lease {said}; {look}"
 
     async def _create(self) -> None:
         metadata = JobMetadata(

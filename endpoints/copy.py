@@ -65,6 +65,8 @@ async def copy(plan: Plan, report: Report, manner: Manner) -> int:
             await _by_qemu_img(plan, target, moved, report, manner.inherit)
         else:
             await _by_nbdcopy(plan, target, moved, manner.inherit)
+        meter.finish()
+        report(meter.progress("flushed", part))
         if manner.verify:
             await _verify(plan, target, allocation, report, manner)
     return meter.total

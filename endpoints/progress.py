@@ -1,9 +1,10 @@
 """How far a copy is: bytes, rate and time left, from what the tool lets us see.
 
-qemu-img prints its percent in steps of about one; between two steps its I/O counters tell how much
-it has moved. Both are joined so that the figure never runs backwards and never runs ahead of the
-next step. nbdcopy prints where it *begins* each 128 MiB, with several of them under way: there the
-counters of the server that it reads from tell more.
+qemu-img prints its percent in steps of about one, and counts what it has *begun*: with eight
+requests of 2 MiB under way it is up to 16 MiB ahead. Its I/O counters tell what it has written,
+but data that turns out to be zeros is not written. So the percent says between which two figures
+the truth lies, and the counters where. nbdcopy prints where it begins each 128 MiB, with several
+of them under way: there the counters of the server that it reads from tell more.
 """
 
 from collections import deque
@@ -15,6 +16,7 @@ from jobs.progress import Progress
 from processes.allocation import Allocation
 
 STEP = 0.01  # of the whole, the tools' own step
+IN_FLIGHT = 8 * (2 << 20)  # bytes that qemu-img has begun and not finished, at most
 WINDOW = 10.0  # seconds over which the rate is taken
 ALMOST = 99.9  # percent; 100 is for a result that is on disk
 
@@ -41,17 +43,13 @@ class Meter:
         self._of_data = of_data
         self._counted = counted
         self._clock = clock
-        self._step_bytes = 0  # at the last step that the tool printed
-        self._step_moved = 0
         self._percent = 0.0
         self._seen: deque[tuple[float, int]] = deque([(clock(), 0)])
 
     def moved(self, percent: float | None, moved: int) -> None:
         """Take what was seen: the percent if one was printed, and the counters of the tool."""
-        if percent is not None and percent > self._percent:
-            self._percent = min(percent, 100.0)
-            self._step_bytes = self._at(self._percent)
-            self._step_moved = moved
+        if percent is not None:
+            self._percent = max(self._percent, min(percent, 100.0))
         self.bytes = max(self.bytes, self._reached(moved))
         self._note()
 
@@ -77,11 +75,20 @@ class Meter:
             stage_percent=own,
         )
 
+    def finish(self) -> None:
+        """The tool has ended well: all is copied."""
+        self._percent = 100.0
+        self.bytes = self.total
+        self._note()
+
     def _reached(self, moved: int) -> int:
         if self._counted:
-            return self.total if self._percent == 100.0 else min(moved, self.total)
+            return min(moved, self.total)
+        begun = self._at(self._percent)
+        if not self._of_data:
+            return begun
         ahead = self._at(min(self._percent + 100 * STEP, 100.0))
-        return min(self._step_bytes + max(0, moved - self._step_moved), ahead)
+        return min(max(moved, begun - IN_FLIGHT), ahead)
 
     def _at(self, percent: float) -> int:
         if self._of_data:

@@ -22,6 +22,8 @@ import trio
 from endpoints.copy_data import CopyRequest, copy
 from endpoints.domain import create_domain, open_store
 from endpoints.external import CopyDataExternalEndpoint
+from jobs.job import Job, Report
+from jobs.registry import Registry
 from leases import verbs
 from leases.sector import Sectors
 from leases.store import Store
@@ -121,6 +123,24 @@ class Bench:
         ]
 
 
+def lookup(jobs: int) -> Work:
+    """Thousand questions for one job by its id, among so many."""
+    registry = Registry()
+    ids = [str(number) for number in range(jobs)]
+    for job_id in ids:
+        registry.add(Job(job_id, nothing, description="a job"))
+
+    async def work(number: int) -> None:
+        for _ in range(1000):
+            registry.list("storage", [ids[number % jobs]])
+
+    return work
+
+
+async def nothing(report: Report) -> None:
+    """What the jobs of the registry do."""
+
+
 def bare(source: Path, target: Path) -> None:
     """What a script without leasehold would do, with the same flags and a flush that is checked."""
     argv = ["qemu-img", "convert", "-p", "-n", "-t", "none", "-T", "none", "-W", "-m", "8"]
@@ -152,7 +172,7 @@ async def measured(figure: Figure) -> bool:
     ratio = work_ms / floor_ms
     held: bool = ratio <= figure.limit
     print(
-        f"{figure.name:28} {work_ms:9.2f} ms   {figure.floor_name:24} {floor_ms:9.2f} ms"
+        f"{figure.name:39} {work_ms:9.2f} ms   {figure.floor_name:31} {floor_ms:9.2f} ms"
         f"   ratio {ratio:6.2f}, at most {figure.limit:5.2f}  {'ok' if held else 'MISSED'}",
         flush=True,
     )
@@ -165,6 +185,9 @@ async def main(quick: bool) -> int:
         domain = await create_domain(str(folder / "domains"), leases=250)
         bench = Bench(folder, await open_store(domain), domain.id)
         held = [await measured(figure) for figure in bench.leases()]
+        among = "1000 look-ups among"
+        few, many = f"{among} 100 jobs", f"{among} 100,000 jobs"
+        held.append(await measured(Figure(many, few, lookup(100_000), lookup(100), 1.2, 200)))
         held.append(await measured(bench.copies("1 MiB", MIB, MIB, 3.5, 10 if quick else 200)))
         if not quick:
             large = bench.copies("4 GiB with 2 GiB of data", 4096 * MIB, 2048 * MIB, 1.02, 5)

@@ -7,8 +7,16 @@ import hypothesis
 import pytest
 
 # Slow machines and slow storage are no reason to fail; a failure prints how to repeat it.
-hypothesis.settings.register_profile("leasehold", deadline=None, print_blob=True)
-hypothesis.settings.load_profile("leasehold")
+hypothesis.settings.register_profile(
+    "quick",
+    max_examples=200,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.register_profile(
+    "full", hypothesis.settings.get_profile("quick"), max_examples=25_000, database=None
+)
 
 # Debian keeps sanlock, tgtd and mkfs where a user's PATH does not look.
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
@@ -16,6 +24,11 @@ SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="run the long tests too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any test module is imported: how many inputs a property is tried with."""
+    hypothesis.settings.load_profile("full" if config.getoption("--full") else "quick")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -17,7 +17,11 @@ OF_IMAGES: set[type[errors.Error]] = {errors.ImageRefused, errors.WrongFormat, e
 OF_IMAGES |= {errors.ReadOnly, errors.SameImage, errors.ImageInUse}
 # Failures of work that was begun: the general code.
 GENERAL = {errors.ReleaseLockFailure, errors.ToolMissing, errors.ToolStalled, errors.FlushFailed}
-GENERAL |= {errors.BadOutput, errors.VerifyFailed} | set(errors.ToolFailed.__subclasses__()) | {errors.ToolFailed}
+GENERAL |= (
+    {errors.BadOutput, errors.VerifyFailed}
+    | set(errors.ToolFailed.__subclasses__())
+    | {errors.ToolFailed}
+)
 GENERAL -= {errors.ImageInUse, errors.ConnectionLost}
 
 

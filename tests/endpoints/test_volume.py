@@ -16,7 +16,7 @@ from storage.domain import Domain
 from storage.volume_request import Request
 
 IMG = "66666666-7777-4888-8999-aaaaaaaaaaaa"
-VOL = "11111111-0000-4000-8000-000000000001"
+VOL = "11111111-0000-4000-8000-00000000abcd"
 RAW = Request(format="raw", capacity=1 << 20, now=1700000000)
 
 

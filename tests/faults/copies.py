@@ -64,7 +64,8 @@ class Copies:
     ) -> Job:
         """A job that copies; a missing file is created where `target` says.
 
-        limit: bytes per second. seen: gets every progress as the copy reports it.
+        limit: bytes per second. seen: gets every progress as the copy reports it. more: other
+        fields of the request.
         """
         lease = LeaseRef(UUID(self.domain.id), job_id)
         read = CopyDataExternalEndpoint.read

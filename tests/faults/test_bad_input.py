@@ -89,6 +89,8 @@ SAME = (2, 4106, "SameImage", "are one image")
 REFUSED = (2, 4102, "ImageRefused")
 MISSING = (3, 4101, "ImageMissing")
 BAD = (2, 1000, "BadParameter")
+NO_DOMAIN = (3, 358, "StorageDomainDoesNotExist")
+VOLUME = f"{NOWHERE}/{NOWHERE}/{NOWHERE}"
 CASES: dict[str, tuple[tuple[str, ...], tuple[Any, ...]]] = {
     "source missing": (("gone", "new"), (*MISSING, "gone does not exist")),
     "source in a missing folder": (("no/source", "new"), (*MISSING, "no/source")),
@@ -120,8 +122,8 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[Any, ...]]] = {
         ("source", "target", "--format", "qcow2"),
         (2, 4103, "WrongFormat", "is raw"),
     ),
-    "volume as source": ((f"{NOWHERE}/{NOWHERE}/{NOWHERE}", "new"), (*BAD, "SD/IMG/VOL")),
-    "volume as target": (("source", f"{NOWHERE}/{NOWHERE}/{NOWHERE}"), (*BAD, "SD/IMG/VOL")),
+    "volume of an unknown domain as source": ((VOLUME, "new"), (*NO_DOMAIN, NOWHERE)),
+    "volume of an unknown domain as target": (("source", VOLUME), (*NO_DOMAIN, NOWHERE)),
     "empty source": (("", "new"), (*BAD, "SRC")),
     "empty target": (("source", ""), (*BAD, "DST")),
     "limit of nothing": (("source", "new", "--limit", "0"), (*BAD, "--limit")),
@@ -132,10 +134,7 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[Any, ...]]] = {
     "unknown option": (("source", "new", "--frob"), (*BAD, "--frob")),
     "one end": (("source",), (*BAD, "DST")),
     "allowed folder missing": (("source", "new", "--allow", "no"), (*BAD, "--allow")),
-    "unknown domain": (
-        ("source", "new", "--domain", NOWHERE),
-        (3, 358, "StorageDomainDoesNotExist", NOWHERE),
-    ),
+    "unknown domain": (("source", "new", "--domain", NOWHERE), (*NO_DOMAIN, NOWHERE)),
     "json: as source": (('json:{"driver":"null-co"}', "new"), (*BAD, "unknown protocol 'json'")),
     "json: as target": (("source", 'json:{"driver":"null-co"}'), (*BAD, "unknown protocol 'json'")),
     "http: as source": (("http://127.0.0.1/disk", "new"), (*BAD, "unknown protocol 'http'")),

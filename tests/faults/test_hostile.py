@@ -287,12 +287,12 @@ async def test_hostile_target_is_refused(case: str, leasehold: Command, place: P
 
 # Between the checks of the command and those of its job.
 SWAP = """
-import os, cli.tracking
-take_up = cli.tracking.Tracking.take_up
-async def swapped(self):
+import os, cli.foreground
+copy = cli.foreground.copy
+async def swapped(*arguments, **options):
     os.replace(os.environ["HOSTILE"], os.environ["IMAGE"])
-    return await take_up(self)
-cli.tracking.Tracking.take_up = swapped
+    return await copy(*arguments, **options)
+cli.foreground.copy = swapped
 """
 
 

@@ -56,9 +56,10 @@ async def test_a_source_that_is_killed_fails_the_job(
 ) -> None:
     """QEMU answers its reader with EIO when its own server is gone."""
     with qemu_nbd(source, tmp_path) as server, qemu_nbd(disk, tmp_path) as other:
-        target = other.url if to_nbd else disk
+        new = tmp_path / "new.raw"
+        target = other.url if to_nbd else new
         job = copies.job(server.url, target, await copies.lease(), limit=LIMIT)
-        await cut_off_in_the_middle(job, server, disk)
+        await cut_off_in_the_middle(job, server, disk if to_nbd else new)
         await copies.assert_failed(job, InputOutputError)
         assert left_over(other.pid) == []
 
@@ -93,9 +94,9 @@ async def test_a_target_that_hangs_is_given_up(
     copies: Copies, source: Path, disk: Path, tmp_path: Path, left_over: LeftOver
 ) -> None:
     with pausable(tmp_path, disk) as server:
-        server.pause()
         job = copies.job(source, server.url, await copies.lease(), stall_time=1.0)
-        await job.run()
+        with hung(server, stopped=False):
+            await job.run()
         await copies.assert_failed(job, ToolStalled)
         assert left_over(server.pid) == []
 
@@ -109,9 +110,9 @@ async def test_the_command_is_not_kept_by_a_target_that_hangs(
         cli.started("copy", source, server.url, "--json", "--limit", LIMIT) as process,
     ):
         await until(lambda: arrived(disk))
-        server.pause()
-        process.send_signal(signal.SIGTERM)
-        aborted = await trio.to_thread.run_sync(ended, process)
+        with hung(server, stopped=False):
+            process.send_signal(signal.SIGTERM)
+            aborted = await trio.to_thread.run_sync(ended, process)
         assert (aborted.code, aborted.error["kind"]) == (4, "ActionStopped")
         assert aborted.error["data"]["lease"]["owners"] == []
         assert aborted.error["data"]["lease"]["metadata"]["job_status"] == "FAILED"
@@ -131,18 +132,19 @@ async def cut_off_in_the_middle(job: Job, server: Server, disk: Path) -> None:
 @contextmanager
 def hung(server: Pausable, *, stopped: bool) -> Iterator[None]:
     """A server that answers nothing for the body; stopped: its connections neither."""
-    if not stopped:
+    if stopped:
+        os.kill(server.pid, signal.SIGSTOP)
+    else:
         server.pause()
-        yield
-        server.resume()
-        return
-    os.kill(server.pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        os.kill(server.pid, signal.SIGCONT)
+        if stopped:
+            os.kill(server.pid, signal.SIGCONT)
+        else:
+            server.resume()
 
 
 def arrived(disk: Path) -> bool:
     """Whether the sparse file has got data."""
-    return disk.stat().st_blocks > 0
+    return disk.exists() and disk.stat().st_blocks > 0

@@ -141,6 +141,10 @@ def test_arbitrary_bytes_are_values_or_a_named_error(data: bytes) -> None:
         decode(data, "x")
 
 
+def test_padding_is_no_part_of_the_last_value() -> None:
+    assert decode(b"A=x\0\0", "x") == {"A": "x"}
+
+
 def test_huge_metadata_is_refused() -> None:
     with pytest.raises(InvalidDomain, match="more than"):
         decode(b"A=" + b"x" * SIZE_LIMIT, "x")

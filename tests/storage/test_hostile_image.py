@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 import trio
+from msgspec.structs import replace
 
+from processes import qemu_img
+from processes.qemu_img import ImageInfo, Node
 from protocol.errors import ImageMissing, ImageRefused, ToolMissing, WrongFormat
 from storage.image import Format, Policy, inspect
 from tests.storage.headers import MIB, Crafted, over, with_data_file
@@ -309,6 +312,23 @@ async def test_vmdk_text_is_refused_and_its_extents_are_never_opened(
     lines.append('RW 2048 FLAT "fifo" 0')
     (tmp_path / "x").write_text(start + end.join(lines) + end, newline="")
     await refused(tmp_path / "x", "its format is vmdk", declared=None)
+
+
+@pytest.mark.parametrize("name", ["format", "virtual_size"])
+async def test_what_qemu_guesses_otherwise_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A later QEMU may know a format that we do not; it guesses only when nobody declared one."""
+    image = create(tmp_path / "x", format="raw")
+
+    async def newer(node: Node) -> ImageInfo:
+        info = await really(node)
+        return replace(info, format="new") if name == "format" else replace(info, virtual_size=1)
+
+    really = qemu_img.info
+    monkeypatch.setattr(qemu_img, "info", newer)
+    await refused(image, "by qemu-img, .* by its header", declared=None)
+    await inspect(str(image), declared="raw", policy=POLICY)
 
 
 async def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ LIES = [
     (Crafted(l1_size=0xFFFFFFFF), "L1 table of"),
     (Crafted(l1_size=0), "virtual size 1048576, its L1 table reaches 0"),
     (Crafted(size=(1 << 29) + 1), "virtual size 536870913, its L1 table reaches 536870912"),
+    (Crafted(size=(1 << 28) + 1, incompatible=1 << 4), "its L1 table reaches 268435456"),
     (Crafted(size=(1 << 64) - 1), "virtual size"),
     (Crafted(refcount_clusters=0), "refcount table of 0"),
     (Crafted(refcount_clusters=129), "refcount table of 129"),

@@ -211,6 +211,15 @@ async def test_legality_and_generation_change_in_one_write(sd: Domain) -> None:
     assert not [name for name in files(sd) if name.endswith(".new")]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+async def test_a_change_keeps_the_owner(sd: Domain) -> None:
+    made = await make(sd)
+    os.chown(made.place.meta, 36, 37)
+    volume.update(sd, IMG, BASE, next_generation)
+    after = os.stat(made.place.meta)
+    assert (after.st_uid, after.st_gid) == (36, 37)
+
+
 async def test_a_change_that_fails_writes_nothing(sd: Domain) -> None:
     made = await make(sd)
 

@@ -220,6 +220,13 @@ async def test_an_image_that_is_not_what_its_metadata_say_is_refused(
         inspect(sd, policy=policy)
 
 
+async def test_a_link_that_comes_after_the_chain_was_found_is_refused(sd: Domain) -> None:
+    found = chain(sd)
+    a_link_out(sd)
+    with pytest.raises(ImageRefused, match="out of storage domain"):
+        volume_chain.inspect(sd, found)
+
+
 async def test_a_raw_volume_may_hold_an_image_and_stays_raw(sd: Domain) -> None:
     """A guest may write what it likes into its disk; it opens nothing."""
     path(sd, BASE).write_bytes(over("/etc/passwd").build())

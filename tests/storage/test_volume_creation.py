@@ -215,6 +215,19 @@ async def test_files_without_metadata_that_no_crash_left_are_not_touched(
     assert files(sd) == {IMG, f"{IMG}/{name}"}
 
 
+async def test_such_files_are_seen_before_a_mark_makes_them_look_like_left_overs(
+    sd: Domain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(sd.images, IMG)
+    folder.mkdir()
+    (folder / BASE).write_bytes(b"content")
+    with monkeypatch.context() as broken:
+        broken.setattr(volume_mark, "_clear", failing(Died()))
+        with pytest.raises(VolumeExists):
+            await make(sd)
+    assert files(sd) == {IMG, f"{IMG}/{BASE}"}
+
+
 async def test_a_parent_must_exist_in_the_same_image(sd: Domain) -> None:
     with pytest.raises(ImageDoesNotExistInSD):
         await make(sd, MIDDLE, parent=BASE)

@@ -94,6 +94,11 @@ def test_every_missing_key_is_named() -> None:
         decode(b"GEN=0\nEOF\n", "v")
 
 
+def test_a_volume_that_is_partly_deleted_is_named_so() -> None:
+    with pytest.raises(InvalidVolumeMetadata, match="partly deleted"):
+        decode(b"NONE=####\nEOF\n", "v")
+
+
 @pytest.mark.parametrize(
     ("characters", "kept", "size"), INDEX["notes"]["description_length_vs_file_size"][:3]
 )
