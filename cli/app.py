@@ -7,7 +7,7 @@ import typer
 from cli import copy, domain, lease, volume
 from cli.command import group
 
-app = group("leasehold", "Copy virtual disks as tracked jobs.")
+app = group("leasehold", "Copy virtual disks as tracked jobs.", completion=True)
 
 
 @app.callback()

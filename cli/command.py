@@ -25,13 +25,13 @@ COMMON: dict[str, Any] = {
 DEFAULTS = {"json": False, "quiet": False, "log_level": "warning"}
 
 
-def group(name: str, help: str) -> typer.Typer:
-    """A group of commands, such as `leasehold domain`."""
+def group(name: str, help: str, *, completion: bool = False) -> typer.Typer:
+    """A group of commands, such as `leasehold domain`. completion: offer that of the shell."""
     return typer.Typer(
         name=name,
         help=help,
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=completion,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["--help", "-h"]},
     )

@@ -50,16 +50,23 @@ async def create(
 @command(app, "open", example="domain open /srv/storage")
 @stoppable
 async def open_(out: Output, path: Mount) -> None:
-    """Remember every storage domain in PATH."""
+    """Remember every storage domain in PATH; one that is damaged hides no other."""
+    from functools import partial
+
     import trio
 
     from cli import known
-    from protocol.errors import StorageDomainDoesNotExist
+    from cli.output import explained
+    from protocol.errors import Error, StorageDomainDoesNotExist
     from storage.domain import find
 
-    found = await trio.to_thread.run_sync(find, checked_mount(path))
+    damaged: list[tuple[str, Error]] = []
+    look = partial(find, checked_mount(path), damaged=lambda *one: damaged.append(one))
+    found = await trio.to_thread.run_sync(look)
     if not found:
-        raise StorageDomainDoesNotExist(f"none in {path}")
+        raise damaged[0][1] if damaged else StorageDomainDoesNotExist(f"none in {path}")
+    for where, error in damaged:
+        out.warn(f"{where} is left out: {explained(error)}")
     await known.remember(*found)
     out.result(
         {"domains": [described(one) for one in found]},

@@ -76,8 +76,23 @@ def before_job(error: BaseException) -> int:
     return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
 
 
+# What a job is refused for before it touches anything: its lease was taken, changed or removed
+# while it was about to begin.
+REFUSALS = (
+    errors.AcquireLockFailure,
+    errors.GenerationMismatch,
+    errors.JobStatusMismatch,
+    errors.NoSuchLease,
+    errors.UnsupportedOperation,
+)
+
+
 def after_job(error: Exception | None) -> int:
-    """The exit code for a job that failed with `error`: whatever it was, the job failed."""
+    """The exit code for a job that failed with `error`.
+
+    One that was refused ends as if it had been refused before; otherwise the job failed, whatever
+    it was.
+    """
     if isinstance(error, errors.JobStatusMismatch) and error.found == JobStatus.FENCED:
         return ABORTED  # somebody ended the job while it was about to begin
-    return FAILED
+    return before_job(error) if isinstance(error, REFUSALS) else FAILED

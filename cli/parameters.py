@@ -9,7 +9,23 @@ from protocol.errors import BadParameter
 
 StoreKind = Literal["auto", "embedded", "sanlock"]
 
-Sd = Annotated[UUID, typer.Argument(metavar="SD", help="The id of a known storage domain.")]
+
+def known_domains(incomplete: str) -> list[str]:
+    """For the shell: the ids of known domains that begin so; none when they cannot be read."""
+    from cli.known import known
+
+    try:
+        return [sd_id for sd_id in sorted(known()) if sd_id.startswith(incomplete.lower())]
+    except (BadParameter, OSError):
+        return []
+
+
+Sd = Annotated[
+    UUID,
+    typer.Argument(
+        metavar="SD", help="The id of a known storage domain.", autocompletion=known_domains
+    ),
+]
 LeaseId = Annotated[str, typer.Argument(metavar="LEASE", help="The id of a lease.")]
 Store = Annotated[
     StoreKind,

@@ -58,6 +58,7 @@ class TrackedLease:
         self._expected = expected
         self._job = job
         self._decided = False  # the lease was taken up, or it is not ours to write to
+        self._foreign = False  # somebody else wrote to the record that we hold
 
     @asynccontextmanager
     async def taken_up(self) -> AsyncGenerator[Grant]:
@@ -72,7 +73,8 @@ class TrackedLease:
                 try:
                     yield grant
                 except BaseException as e:
-                    await self._record_failure(grant, record, e)
+                    if not self._foreign:
+                        await self._record_failure(grant, record, e)
                     raise
         except Error:
             self._decided = True
@@ -80,7 +82,11 @@ class TrackedLease:
 
     async def succeed(self, grant: Grant) -> None:
         """Record SUCCEEDED and read it back; the caller shields this from an abort."""
-        record = await self._expected_record(grant)
+        try:
+            record = await self._expected_record(grant)
+        except Error:
+            self._foreign = True  # FENCED, say: a failure of ours must not be written over that
+            raise
         with trio.move_on_after(SUCCEED_TIME):
             await grant.write(self._ended(record, JobStatus.SUCCEEDED))
             return

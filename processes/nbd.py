@@ -111,9 +111,9 @@ async def copy(
 
 
 async def _listening(server: Tool, path: str) -> None:
-    """Wait until the server accepts connections; raise by class when it ends instead."""
+    """Wait until the server serves its image; raise by class when it ends instead."""
     with trio.move_on_after(START_TIME):
-        while not await _accepts(path):
+        while not await _greets(path):
             with trio.move_on_after(LOOK) as timer:
                 await server.wait()
             if not timer.cancelled_caught:
@@ -122,10 +122,11 @@ async def _listening(server: Tool, path: str) -> None:
     raise ToolStalled(server.name, START_TIME)
 
 
-async def _accepts(path: str) -> bool:
+async def _greets(path: str) -> bool:
+    """qemu-nbd listens before it opens the image, and answers only after that."""
     with trio.socket.socket(socket.AF_UNIX) as client:
         try:
             await client.connect(path)
+            return bool(await client.recv(1))
         except OSError:
             return False
-    return True

@@ -115,3 +115,12 @@ def test_many_commands_at_once_lose_no_domain(cli: Cli, tmp_path: Path) -> None:
         starting.__exit__(None, None, None)
         assert process.returncode == 0
     assert {row["id"] for row in cli("domain", "list", "--json").json["domains"]} == ids
+
+
+def test_open_remembers_the_others_beside_a_damaged_domain(cli: Cli, tmp_path: Path) -> None:
+    good, bad = cli.domain(tmp_path / "mount"), cli.domain(tmp_path / "mount")
+    (tmp_path / "mount" / bad / "dom_md" / "metadata").write_text("nonsense")
+    other = Cli(tmp_path / "other home")
+    told = other("domain", "open", tmp_path / "mount", "--json")
+    assert [one["id"] for one in told.json["domains"]] == [good]
+    assert f"{bad} is left out" in told.err

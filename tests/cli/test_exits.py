@@ -55,10 +55,18 @@ def test_any_other_error_is_a_failure() -> None:
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
 def test_inside_the_job_every_error_is_a_failed_job(kind: type[errors.Error]) -> None:
-    if kind is not errors.JobStatusMismatch:
+    if kind not in exits.REFUSALS:
         assert exits.after_job(made(kind)) == exits.FAILED
+
+
+def test_a_job_that_is_refused_as_it_begins_ends_like_one_that_is_refused_before() -> None:
+    found = {kind.code: exits.before_job(made(kind)) for kind in exits.REFUSALS}
+    assert found == {651: 6, 911: 6, 912: 6, 936: 3, 2009: 6}
+    for kind in exits.REFUSALS:
+        if kind is not errors.JobStatusMismatch:
+            assert exits.after_job(made(kind)) == found[kind.code]
 
 
 def test_a_job_that_was_fenced_as_it_began_ends_as_fenced() -> None:
     assert exits.after_job(errors.JobStatusMismatch("PENDING", "FENCED")) == exits.ABORTED
-    assert exits.after_job(errors.JobStatusMismatch("PENDING", "FAILED")) == exits.FAILED
+    assert exits.after_job(errors.JobStatusMismatch("PENDING", "FAILED")) == exits.REFUSED

@@ -97,7 +97,6 @@ def test_the_example_of_every_command_can_be_read(words: tuple[str, ...]) -> Non
         ("copy", "a", "http://host/b"),
         ("copy", "a", "json:{}"),
         ("copy", "a\x1b[31m", "b"),
-        ("copy", "/".join(["1dd9f4a2-0c59-4c1c-9d31-6a1d0d4ad2ef"] * 3), "b"),
     ],
     ids=" ".join,
 )

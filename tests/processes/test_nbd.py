@@ -127,7 +127,7 @@ async def test_an_unknown_export_cannot_be_connected_to(tmp_path: Path) -> None:
 
 
 async def test_a_server_that_speaks_no_nbd_cannot_be_connected_to(tmp_path: Path) -> None:
-    with garbage(tmp_path) as server, pytest.raises(CannotConnect, match="magic"):
+    with garbage(tmp_path) as server, pytest.raises(CannotConnect):
         await nbd.info(server.url)
 
 

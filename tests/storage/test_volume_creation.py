@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -401,6 +402,34 @@ async def test_what_a_crash_left_does_not_block_the_next_call(
         assert (await make(sd, MIDDLE, capacity=2 * MIB)).parent is None
         assert voltype(sd, BASE) == "LEAF"
     assert not [name for name in files(sd) if name.endswith((".creating", ".new"))]
+
+
+MAKER = """
+import sys, trio
+from storage import domain
+from tests.storage.volumes import make
+
+def stop(path):
+    print("ready", flush=True)
+    sys.stdin.read()
+
+trio.run(lambda: make(domain.load(sys.argv[1]), prepare_lease=stop))
+"""
+
+
+async def test_the_maker_keeps_its_volume_until_it_is_killed(sd: Domain) -> None:
+    argv = [sys.executable, "-c", MAKER, sd.path]
+    top, pipe = Path(__file__).parents[2], subprocess.PIPE
+    with subprocess.Popen(argv, cwd=top, stdin=pipe, stdout=pipe) as maker:
+        assert maker.stdout is not None
+        assert maker.stdout.readline() == b"ready\n"
+        with pytest.raises(AcquireLockFailure):
+            await make(sd)
+        assert volume.volumes(sd) == []
+        maker.kill()
+    assert f"{IMG}/{BASE}.creating" in files(sd)
+    await make(sd)
+    assert files(sd) == {IMG, f"{IMG}/{BASE}", f"{IMG}/{BASE}.lease", f"{IMG}/{BASE}.meta"}
 
 
 @pytest.mark.tools("qemu-img")
