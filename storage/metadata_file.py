@@ -12,6 +12,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 from protocol.errors import AcquireLockFailure, InvalidVolumeMetadata, VolumeDoesNotExist
 from storage import volume_metadata
@@ -35,61 +36,73 @@ def read(place: Place) -> VolumeMetadata:
         os.close(fd)
 
 
+@dataclass
+class Held:
+    """Metadata that nobody else changes. fds: open files that hold the lock."""
+
+    place: Place
+    metadata: VolumeMetadata
+    fds: list[int]
+
+    def replace(self, metadata: VolumeMetadata) -> None:
+        """Put other metadata in the place of the present ones, all at once and on disk.
+
+        Raises as volume_metadata.encode, and OSError.
+        """
+        data = volume_metadata.encode(metadata)
+        path, new = self.place.meta, self.place.meta + ".new"
+        old = os.stat(path)
+        try:
+            # What a crash left there may be another name of a file in use: never write into it.
+            with suppress(FileNotFoundError):
+                os.unlink(new)
+            with new_file(new) as fd:
+                # Before it is at the path: others would lock it there while our body goes on.
+                lock(fd)
+                self.fds.append(os.dup(fd))
+                os.fchmod(fd, stat.S_IMODE(old.st_mode))
+                with suppress(PermissionError):  # not root, or root of another host
+                    os.fchown(fd, old.st_uid, old.st_gid)
+                write(fd, data)
+            os.rename(new, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(new)
+            raise
+        self.metadata = metadata
+        sync_entries(self.place.folder)
+
+
 @contextmanager
-def locked(place: Place) -> Iterator[VolumeMetadata]:
-    """Yield the metadata while nobody else changes them; waits for those who do.
+def locked(place: Place) -> Iterator[Held]:
+    """Hold the metadata in the body; waits for those who do.
 
     Raises as `read`, and AcquireLockFailure (651) when somebody keeps them for PATIENCE.
     """
     deadline = time.monotonic() + PATIENCE
     while True:
-        fd = _open(place, os.O_RDWR)
+        fds = [_open(place, os.O_RDWR)]
         try:
             # Replaced before we had the lock: then the new one is to be locked.
-            if lock(fd) and is_at(fd, place.meta):
-                yield _read(fd, place)
+            if lock(fds[0]) and is_at(fds[0], place.meta):
+                yield Held(place, _read(fds[0], place), fds)
                 return
         finally:
-            os.close(fd)
+            for fd in fds:
+                unlock(fd)
         if time.monotonic() > deadline:
             raise AcquireLockFailure(f"metadata of volume {place.vol_id}", "a process keeps them")
         time.sleep(_PAUSE)
 
 
-def replace(place: Place, metadata: VolumeMetadata) -> None:
-    """Put other metadata in the place of the present ones, all at once and on disk.
-
-    Call it in the body of `locked`. Raises as volume_metadata.encode, and OSError.
-    """
-    data = volume_metadata.encode(metadata)
-    old = os.stat(place.meta)
-    new = place.meta + ".new"
-    try:
-        # What a crash left there may be another name of a file in use: never write into it.
-        with suppress(FileNotFoundError):
-            os.unlink(new)
-        with new_file(new) as fd:
-            os.fchmod(fd, stat.S_IMODE(old.st_mode))
-            with suppress(PermissionError):  # not root, or root of another host
-                os.fchown(fd, old.st_uid, old.st_gid)
-            write(fd, data)
-        os.rename(new, place.meta)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(new)
-        raise
-    sync_entries(place.folder)
-
-
 def update(place: Place, change: Callable[[VolumeMetadata], VolumeMetadata]) -> VolumeMetadata:
     """Replace the metadata by what `change` makes of them, and return that.
 
-    Raises as `read` and `replace`, and what `change` raises: nothing is written then.
+    Raises as `locked` and Held.replace, and what `change` raises: nothing is written then.
     """
-    with locked(place) as metadata:
-        changed = change(metadata)
-        replace(place, changed)
-    return changed
+    with locked(place) as held:
+        held.replace(change(held.metadata))
+        return held.metadata
 
 
 @contextmanager
@@ -132,6 +145,18 @@ def lock(fd: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def unlock(fd: int) -> None:
+    """Give the lock back and close the file.
+
+    Not by closing alone: a tool that another thread is just starting has, until its exec, a copy
+    of this descriptor, and would keep the lock for a moment longer.
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+    finally:
+        os.close(fd)
 
 
 def is_at(fd: int, path: str) -> bool:

@@ -57,7 +57,7 @@ def marked(domain: Domain, place: Place) -> Iterator[Mark]:
                 _remove(place.path, place.lease, place.creating)
             raise
     finally:
-        os.close(fd)
+        metadata_file.unlock(fd)
 
 
 def _take(place: Place) -> tuple[int, bool]:
@@ -76,7 +76,7 @@ def _take(place: Place) -> tuple[int, bool]:
                 return fd, begun_before
         finally:
             if not taken:
-                os.close(fd)
+                metadata_file.unlock(fd)
     raise AcquireLockFailure(f"volume {place.vol_id}", "another process is making it")
 
 

@@ -36,25 +36,26 @@ def adopting(domain: Domain, parent: Volume) -> Iterator[None]:
     A LEAF is INTERNAL from before the body on, and LEAF again if that fails. Its metadata change
     in no other way meanwhile.
     """
-    with metadata_file.locked(parent.place) as metadata:
-        check(domain, replace(parent, metadata=metadata))
-        if metadata.voltype != LEAF:
+    with metadata_file.locked(parent.place) as held:
+        before = held.metadata
+        check(domain, replace(parent, metadata=before))
+        if before.voltype != LEAF:
             yield
             return
-        metadata_file.replace(parent.place, replace(metadata, voltype=INTERNAL))
+        held.replace(replace(before, voltype=INTERNAL))
         try:
             yield
         except BaseException:
-            metadata_file.replace(parent.place, metadata)
+            held.replace(before)
             raise
 
 
 def release(domain: Domain, where: Place) -> None:
     """Make an INTERNAL volume LEAF again when there is no volume on it. Raises as volume.read."""
-    with metadata_file.locked(where) as metadata:
-        parent = Volume(domain.id, where, metadata)
-        if metadata.voltype == INTERNAL and _child(domain, parent) is None:
-            metadata_file.replace(where, replace(metadata, voltype=LEAF))
+    with metadata_file.locked(where) as held:
+        parent = Volume(domain.id, where, held.metadata)
+        if held.metadata.voltype == INTERNAL and _child(domain, parent) is None:
+            held.replace(replace(held.metadata, voltype=LEAF))
 
 
 def _child(domain: Domain, parent: Volume) -> str | None:

@@ -1,17 +1,36 @@
 """Inputs that are nearly right, and a limit for readers that do not come to an end."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
+SHARE = 20_000  # inputs of a full run that each property tries, or more
+EXAMPLES = 2_000  # but at least so many examples
+QUICK = 200  # examples otherwise
 CPU_LIMIT = 5.0  # seconds for one input, of this process only: a slow machine is no hang
 
+Test = TypeVar("Test", bound=Callable[..., None])
 Edit = tuple[int, bytes]
-Flip = tuple[int, int]
+
+
+full_run: dict[str, int] = {}  # inputs that a full run tries, by format
+
+
+def tries(format: str, each: int = 1) -> Callable[[Test], Test]:
+    """Mark a property of `format`; `each`: inputs that one example of it tries, at least."""
+    examples = max(EXAMPLES, -(-SHARE // each))
+
+    def mark(test: Test) -> Test:
+        full_run[format] = full_run.get(format, 0) + examples * each
+        full = settings.get_current_profile_name() == "full"
+        return settings(max_examples=examples if full else QUICK)(test)
+
+    return mark
 
 
 class Hangs(BaseException):
@@ -39,9 +58,7 @@ def edits(size: int) -> st.SearchStrategy[list[Edit]]:
     return st.lists(place, min_size=1, max_size=4)
 
 
-def flips(places: range) -> st.SearchStrategy[Flip]:
-    """One byte of those places, and what it is changed by: never nothing."""
-    return st.tuples(st.sampled_from(places), st.integers(1, 255))
+some = st.integers(1, 255)  # bits to flip: never none
 
 
 def edited(data: bytes, changes: list[Edit]) -> bytes:
@@ -51,8 +68,8 @@ def edited(data: bytes, changes: list[Edit]) -> bytes:
     return data
 
 
-def flipped(data: bytes, flip: Flip) -> bytes:
-    at, by = flip
+def flipped(data: bytes, at: int, by: int) -> bytes:
+    """With the byte at `at` changed by the bits of `by`."""
     return data[:at] + bytes([data[at] ^ by]) + data[at + 1 :]
 
 

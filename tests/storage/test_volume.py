@@ -263,6 +263,34 @@ async def test_no_change_of_many_at_once_is_lost(sd: Domain) -> None:
     assert volume.read(sd, IMG, BASE).metadata.generation == 100
 
 
+async def test_metadata_stay_locked_when_they_were_replaced(
+    sd: Domain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await make(sd)
+    monkeypatch.setattr(metadata_file, "PATIENCE", 0.05)
+    with metadata_file.locked(made.place) as held:
+        for _ in range(2):
+            held.replace(next_generation(held.metadata))
+            with pytest.raises(AcquireLockFailure):
+                volume.update(sd, IMG, BASE, next_generation)
+    assert volume.update(sd, IMG, BASE, next_generation).metadata.generation == 3
+
+
+async def test_metadata_replaced_before_they_were_locked_are_read_anew(
+    sd: Domain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = (await make(sd)).place
+    lock = metadata_file.lock
+
+    def late(fd: int) -> bool:
+        monkeypatch.setattr(metadata_file, "lock", lock)
+        volume.update(sd, IMG, BASE, lambda old: replace(old, generation=5))
+        return lock(fd)
+
+    monkeypatch.setattr(metadata_file, "lock", late)
+    assert metadata_file.update(place, next_generation).generation == 6
+
+
 async def test_metadata_that_somebody_keeps_are_not_waited_for_for_ever(
     sd: Domain, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -303,7 +303,7 @@ STEPS: dict[str, tuple[object, str]] = {
     "volume": (new_volume, "_make"),
     "lease": (volume_lease, "make"),
     "metadata": (volume_mark.Mark, "write"),
-    "parent": (metadata_file, "replace"),
+    "parent": (metadata_file.Held, "replace"),
     "publish": (volume_mark.Mark, "publish"),
 }
 
@@ -368,7 +368,7 @@ def dying(stack: ExitStack, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     broken.setattr(volume_mark, "_remove", lambda *paths: None)
     broken.setattr(os, "rmdir", lambda path: None)
     if step == "publish":
-        replaced = metadata_file.replace
+        replaced = metadata_file.Held.replace
         calls: list[object] = []
 
         def only_first(*args: Any) -> None:
@@ -376,7 +376,7 @@ def dying(stack: ExitStack, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
                 calls.append(args)
                 replaced(*args)
 
-        broken.setattr(metadata_file, "replace", only_first)
+        broken.setattr(metadata_file.Held, "replace", only_first)
 
 
 @pytest.mark.tools("qemu-img")
