@@ -11,6 +11,7 @@ from endpoints.disk import Disk, NewFile
 from endpoints.new_file import created
 from endpoints.plan import Plan
 from endpoints.progress import Meter
+from endpoints.unshrunk import unshrunk
 from endpoints.watchdog import STALL_TIME, Watchdog
 from jobs.progress import Progress, Report
 from processes import nbd, qemu_img
@@ -42,7 +43,8 @@ async def copy(plan: Plan, report: Report, manner: Manner) -> int:
     """Do what was planned; returns the bytes of data that were copied.
 
     When it returns, the data is on stable storage as far as the target can tell.
-    Raises the classes of ToolFailed, FlushFailed, ToolStalled, VerifyFailed.
+    Raises the classes of ToolFailed, FlushFailed, ToolStalled, VerifyFailed,
+    SourceShrank.
     """
     report(Progress(percent=0.0, stage="preparing"))
     allocation = await allocation_of(plan.source, top=plan.flags.backing is not None)
@@ -60,7 +62,7 @@ async def copy(plan: Plan, report: Report, manner: Manner) -> int:
         meter.moved(percent, bytes_moved)
         report(meter.progress("copying", part))
 
-    async with _target(plan) as target:
+    async with _target(plan) as target, unshrunk(plan.source.paths):
         if plan.tool == "qemu-img":
             await _by_qemu_img(plan, target, moved, report, manner.inherit)
         else:

@@ -37,6 +37,7 @@ class Disk:
     node: the tree of block nodes to open, written by us. size: virtual size in bytes.
     direct: it can be opened without the page cache. files: the files and devices that it is made
     of, as (st_dev, st_ino) or for a device (st_rdev, 0): two disks that share one are one.
+    paths: of the local files and devices that it is read from.
     Of a target alone: sparse: it is to stay thin. is_zero: it is known to read as zeros.
     backing: what it lies over and is read through where it holds nothing itself.
     """
@@ -48,6 +49,7 @@ class Disk:
     node: Node
     direct: bool = True
     files: frozenset[tuple[int, int]] = frozenset()
+    paths: tuple[str, ...] = ()
     sparse: bool = False
     is_zero: bool = False
     backing: Node | None = None
@@ -120,6 +122,7 @@ async def source(url: Url, format: Format | None, policy: Policy) -> Disk:
         size=chain.virtual_size,
         node=chain.node(),
         files=await trio.to_thread.run_sync(_identities, chain.files),
+        paths=chain.files,
     )
 
 
@@ -148,6 +151,7 @@ def local_disk(url: PathUrl, chain: Chain, files: tuple[str, ...]) -> Disk:
         node=chain.node(),
         direct=all(map(_direct, chain.files)),
         files=_identities(files),
+        paths=chain.files,
     )
 
 

@@ -143,7 +143,8 @@ Url = PathUrl | NetworkUrl
 def parse(text: str) -> Url:
     """Read a url. Raises BadParameter (1000) that says what is wrong with it."""
     if not text or len(text) > URL_LIMIT or _CONTROL.search(text):
-        raise BadParameter("url", f"empty, too long, or with control characters: {text[:80]!r}")
+        shown = _without_secrets(text)[:80]
+        raise BadParameter("url", f"empty, too long, or with control characters: {shown!r}")
     try:
         text.encode()  # a path that is not UTF-8 cannot be said in JSON
         if text.startswith("/"):
@@ -161,7 +162,7 @@ def parse(text: str) -> Url:
 
 def _without_secrets(text: str) -> str:
     """What may stand in a message: no user and password, no value of an option."""
-    return re.sub(r"=[^:&]*", "=...", re.sub(r"//.*@", "//...@", text))
+    return re.sub(r"=[^:&]*", "=...", re.sub(r"(?s)//.*@", "//...@", text))
 
 
 def _nbd_unix(text: str) -> Url:

@@ -140,8 +140,11 @@ async def head(node: Node, count: int) -> bytes:
 
 
 async def create(path: str, format: str, size: int, options: Sequence[str] = ()) -> None:
-    """Write a new image of `size` bytes to an absolute path; what was there is lost."""
-    argv = ["qemu-img", "create", "-q", "-f", format]
+    """Write a new image of `size` bytes to an absolute path; what was there is lost.
+
+    A backing file that `options` name is not opened: the caller has looked at it.
+    """
+    argv = ["qemu-img", "create", "-q", "-u", "-f", format]
     for option in options:
         argv += ["-o", option]
     await run([*argv, path, str(size)], limits=INSPECT)

@@ -539,6 +539,17 @@ class VerifyFailed(Error):
 
 
 @dataclass(eq=False)
+class SourceShrank(Error):
+    """A file of the source got shorter while it was read; sizes in bytes."""
+
+    code: ClassVar[int] = 4120
+    text: ClassVar[str] = "{image} shrank from {before} to {after} bytes while it was copied"
+    image: str
+    before: int
+    after: int
+
+
+@dataclass(eq=False)
 class BadOutput(Error):
     """A tool printed something that cannot be read, or too much of it."""
 

@@ -18,7 +18,7 @@ OF_IMAGES |= {errors.ReadOnly, errors.SameImage, errors.ImageInUse}
 # Failures of work that was begun: the general code.
 GENERAL = {errors.ReleaseLockFailure, errors.ToolMissing, errors.ToolStalled, errors.FlushFailed}
 GENERAL |= (
-    {errors.BadOutput, errors.VerifyFailed}
+    {errors.BadOutput, errors.VerifyFailed, errors.SourceShrank}
     | set(errors.ToolFailed.__subclasses__())
     | {errors.ToolFailed}
 )
