@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.run import Cli
+from tests.conftest import SEARCH_PATH
 from tests.servers import LOOK, MIB, START_TIME, pattern, qcow2_image, raw_image, tool, users
 
 SIZE = 32 * MIB
@@ -40,6 +41,7 @@ def tgt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tgt]:
     # Its control socket, for tgtd and tgtadm: many can run side by side.
     monkeypatch.setenv("TGT_IPC_SOCKET", str(tmp_path / "tgtd"))
     disk = raw_image(tmp_path / "lun.raw", SIZE)
+    monkeypatch.setenv("PATH", SEARCH_PATH)
     port = free_port()
     log = tmp_path / "tgtd.log"
     with log.open("wb") as output:

@@ -60,12 +60,12 @@ class Copies:
         generation: int = 0,
         limit: int | None = None,
         stall_time: float = STALL_TIME,
+        verify: bool = False,
         seen: Seen = ignore,
     ) -> Job:
         """A job that copies; a missing file is created where `target` says.
 
-        limit: bytes per second. seen: gets every progress as the copy reports it. more: other
-        fields of the request.
+        limit: bytes per second. seen: gets every progress as the copy reports it.
         """
         lease = LeaseRef(UUID(self.domain.id), job_id)
         read = CopyDataExternalEndpoint.read
@@ -83,6 +83,7 @@ class Copies:
             create_under=(str(Path(target).parent),) if str(target).startswith("/") else (),
             limit=limit,
             stall_time=stall_time,
+            verify=verify,
         )
 
         async def work(report: Report) -> dict[str, Any]:

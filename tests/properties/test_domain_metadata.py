@@ -105,7 +105,7 @@ def test_a_flipped_byte_of_a_sealed_text_describes_the_same_domain_or_none(
     assert good is not None
     for step in range(64):
         found = read(flipped(SEALED, (first + step * 5) % len(SEALED), by))
-        assert found is None or described(found) == good
+        assert found is None or described(found) in (None, good)
 
 
 @tries("domain metadata")
