@@ -17,7 +17,7 @@ from jobs.progress import Progress, Report
 from processes import nbd, qemu_img
 from processes.allocation import Allocation
 from processes.qemu_img import Node
-from protocol.errors import FlushFailed, ToolFailed, ToolStalled, VerifyFailed
+from protocol.errors import BadOutput, FlushFailed, ToolFailed, ToolStalled, VerifyFailed
 
 WHOLE = (0.0, 100.0)  # percent of the job
 COPY_PART = (0.0, 50.0)
@@ -176,7 +176,7 @@ async def allocation_of(source: Disk, *, top: bool = False) -> Allocation:
     if source.size >= MAP_FROM:
         try:
             return await qemu_img.map_(source.node, source.size, top=top)
-        except (ToolFailed, ToolStalled):
+        except (ToolFailed, ToolStalled, BadOutput):
             pass  # the figures get coarser, the copy itself tells what is wrong
     allocation = Allocation(source.size)
     allocation.add(0, source.size)

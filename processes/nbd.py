@@ -5,7 +5,6 @@ Source: nbdinfo(1), nbdcopy(1), qemu-nbd(8), and the NBD url scheme (nbd project
 
 import re
 import socket
-import tempfile
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import quote
@@ -14,6 +13,7 @@ import msgspec
 import trio
 
 from processes.failure import tool_error
+from processes.private_folder import private_folder
 from processes.qemu_img import INSPECT, TICK, Moved, Node, ref, throttled
 from processes.tool import BACKGROUND, Tool, run, spawned
 from protocol.errors import BadOutput, CannotConnect, FlushFailed, ToolFailed, ToolStalled
@@ -63,7 +63,7 @@ async def exported(
     The socket lies in a folder that only we can enter: NBD itself asks for no password.
     limit: bytes per second that may be read from it.
     """
-    with tempfile.TemporaryDirectory(prefix="leasehold-") as folder:
+    with private_folder() as folder:
         path = f"{folder}/nbd"
         # Persistent (-t): our look whether it listens counts as a client.
         argv = ["qemu-nbd", "-t", "--shared=0", "--socket", path, "--discard=unmap"]

@@ -7,7 +7,6 @@ Source: qemu-img(1); block nodes as in QEMU's QAPI schema, BlockdevOptions.
 
 import json
 import re
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ import msgspec
 import trio
 
 from processes.allocation import Allocation
+from processes.private_folder import private_folder
 from processes.tool import BACKGROUND, Limits, run, spawned
 from protocol.errors import BadOutput, ToolStalled
 
@@ -131,7 +131,7 @@ async def map_(node: Node, size: int, *, top: bool = False) -> Allocation:
 
 async def head(node: Node, count: int) -> bytes:
     """The first `count` bytes, fewer when the image is shorter."""
-    with tempfile.TemporaryDirectory(prefix="leasehold-") as folder:
+    with private_folder() as folder:
         path = trio.Path(folder, "head")
         argv = ["qemu-img", "dd", "-U", f"bs={count}", "count=1"]
         argv += [f"if={ref({'driver': 'raw', 'file': node})}", f"of={path}"]

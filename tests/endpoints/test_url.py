@@ -172,6 +172,7 @@ BAD = [
     "rbd:pool/image:id=a:id=b",
     "rbd:pool/image:key=AQBsecret==",
     "rbd:pool/image:mon_host=evil",
+    "rbd:pool/image:admin_socket=/s",
     "rbd:pool/image:conf=relative",
     "rbd:pool/image:conf=",
     "rbd:pool/image:keyring=AQBsecret",
@@ -205,6 +206,11 @@ def test_a_secret_is_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(BadParameter) as caught:
         parse(text)
     assert "TOPSECRET" not in json.dumps(caught.value.to_rpc())
+
+
+def test_a_user_in_a_url_is_told_why_not() -> None:
+    with pytest.raises(BadParameter, match="must not hold a user or a secret"):
+        parse("nbd://user@host/x")
 
 
 def test_nodes_are_those_of_qemu() -> None:

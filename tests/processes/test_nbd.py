@@ -12,7 +12,7 @@ import trio
 
 from processes import nbd
 from processes import tool as tool_module
-from processes.tool import Limits
+from processes.tool import PYTHON, Limits
 from protocol.errors import (
     BadOutput,
     CannotConnect,
@@ -211,6 +211,29 @@ async def test_the_servers_own_error_comes_at_once(tmp_path: Path) -> None:
         async with nbd.exported(raw(tmp_path / "missing"), inherit=()):
             pass
     assert trio.current_time() - began < nbd.START_TIME / 2
+
+
+LISTENS_THEN_FAILS = """#!{python} -I
+import select, socket, sys
+server = socket.socket(socket.AF_UNIX)
+server.bind(sys.argv[sys.argv.index("--socket") + 1])
+server.listen()
+select.select([server], [], [])
+sys.exit("qemu-nbd: Input/output error")
+"""
+
+
+async def test_a_server_that_listens_and_then_fails_was_never_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """qemu-nbd listens before it opens its image; here it fails after somebody has connected."""
+    fake = tmp_path / "qemu-nbd"
+    fake.write_text(LISTENS_THEN_FAILS.format(python=PYTHON))
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(InputOutputError):
+        async with nbd.exported(raw(tmp_path / "image"), inherit=()):
+            pytest.fail("it does not serve anything")
 
 
 async def test_an_image_in_use_is_told_by_class(tmp_path: Path) -> None:

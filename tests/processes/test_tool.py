@@ -419,6 +419,7 @@ async def test_noise_without_a_line_end_gives_empty_pieces_too() -> None:
     async with spawned(["cat", "/dev/zero"]) as tool:
         with trio.fail_after(WAIT):
             assert [await tool.piece(0.05) for _ in range(3)] == ["", "", ""]
+            assert len(tool._rest) <= tool_module.PIECE_LIMIT
 
 
 # --- our own death ----------------------------------------------------------------------------
@@ -428,6 +429,8 @@ import sys, trio
 from processes.tool import spawned
 async def main():
     async with spawned(sys.argv[1:]) as tool:
+        while await tool.piece(1) != "ready":
+            pass
         print(tool.pid, flush=True)
         await trio.sleep_forever()
 trio.run(main)
@@ -436,7 +439,7 @@ trio.run(main)
 
 @contextmanager
 def parent_of(*argv: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A process of ours that runs a tool, and a pidfd of the tool."""
+    """A process of ours that runs a tool which said `ready`, and a pidfd of the tool."""
     root = Path(__file__).parents[2]
     process = subprocess.Popen(
         [sys.executable, "-c", PARENT, *argv], cwd=root, stdout=subprocess.PIPE, text=True
@@ -455,7 +458,11 @@ def parent_of(*argv: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
 
 
 def test_a_tool_dies_with_its_parent(tmp_path: Path) -> None:
-    with parent_of("sh", "-c", f"exec sleep {FOREVER} 9>{tmp_path}/held") as (parent, pidfd):
+    with parent_of("sh", "-c", f"echo ready; exec sleep {FOREVER} 9>{tmp_path}/held") as (
+        parent,
+        pidfd,
+    ):
+        assert not select.select([pidfd], [], [], 0)[0]
         parent.kill()
         assert select.select([pidfd], [], [], WAIT)[0]
     assert users(tmp_path) == []
