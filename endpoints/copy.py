@@ -52,7 +52,7 @@ async def copy(plan: Plan, report: Report, manner: Manner) -> int:
         allocation,
         of_data=plan.tool == "qemu-img",
         # What comes over the network passes by the counters of processes.
-        counted=plan.tool == "nbdcopy" and plan.source.kind in ("file", "block"),
+        counted=plan.tool == "nbdcopy" and plan.source.local,
     )
     watchdog = Watchdog(plan.tool, manner.stall_time)
     part = COPY_PART if manner.verify else WHOLE
@@ -134,6 +134,7 @@ async def _by_nbdcopy(
             uri,
             moved,
             reader=reader,
+            counted=plan.source.local,
             target_is_zero=plan.flags.target_is_zero,
             inherit=inherit,
         )

@@ -54,6 +54,11 @@ class Disk:
     is_zero: bool = False
     backing: Node | None = None
 
+    @property
+    def local(self) -> bool:
+        """Whether it is read by system calls on files, which the kernel counts."""
+        return self.kind in ("file", "block")
+
 
 @dataclass(frozen=True)
 class NewFile:

@@ -88,12 +88,15 @@ async def copy(
     reader: Tool,
     target_is_zero: bool,
     inherit: Sequence[int],
+    counted: bool = True,
 ) -> None:
     """Copy one export over another and flush it, all in one connection.
 
     The answer to that flush decides: a server may report a failed flush once only, so a flush
     through another connection would prove nothing. reader: the server of `source`; its counters
-    tell of the progress between the steps. Raises FlushFailed and the classes of ToolFailed.
+    tell of the progress between the steps. counted: it reads files, which they count; else
+    `moved` gets how often the copy tool got an answer. Raises FlushFailed and the classes of
+    ToolFailed.
     """
     argv = ["nbdcopy", "--flush", "--progress=1"]
     argv += ["--destination-is-zero"] if target_is_zero else []
@@ -101,7 +104,8 @@ async def copy(
     async with spawned([*argv, source, target], inherit=inherit, priority=BACKGROUND) as tool:
         while (piece := await tool.piece(TICK)) is not None:
             found = _PROGRESS.search(piece)
-            moved(float(found[1]) if found else None, reader.bytes_read() - before)
+            seen = reader.bytes_read() - before if counted else tool.wakeups()
+            moved(float(found[1]) if found else None, seen)
         if status := await tool.wait():
             if status > 0 and ": nbd_flush: " in tool.tail:
                 raise FlushFailed(target, tool.tail)

@@ -169,7 +169,8 @@ async def compare(
     argv += [*throttle, ref(one), ref(other)]
     async with spawned(argv, inherit=inherit, priority=BACKGROUND) as tool:
         while (piece := await tool.piece(TICK)) is not None:
-            moved(percent(piece), tool.bytes_read())
+            # Of ends on the network the counters show nothing, but each answer wakes it up.
+            moved(percent(piece), tool.bytes_read() + tool.wakeups())
         if await tool.wait() == DIFFERENT:
             return False
         await tool.check()

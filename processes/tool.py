@@ -117,6 +117,19 @@ class Tool:
         """Bytes that it has written through system calls; 0 once it has ended."""
         return self._counter("wchar")
 
+    def wakeups(self) -> int:
+        """How often its threads have waited for something that then came; 0 once it has ended.
+
+        It grows with every answer of a server, whose bytes the counters of files do not show.
+        Source: proc(5), /proc/pid/status, voluntary_ctxt_switches.
+        """
+        total = 0
+        with suppress(OSError):  # threads come and go
+            for status in Path(f"/proc/{self.pid}/task").glob("*/status"):
+                _, _, rest = status.read_text().partition("\nvoluntary_ctxt_switches:")
+                total += int(rest.split(maxsplit=1)[0])
+        return total
+
     def _counter(self, name: str) -> int:
         """Source: proc(5), /proc/pid/io. A short write of the tool to itself counts too."""
         try:

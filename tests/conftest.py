@@ -15,7 +15,7 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.register_profile(
-    "full", hypothesis.settings.get_profile("quick"), max_examples=2_000, database=None
+    "full", hypothesis.settings.get_profile("quick"), max_examples=1_000, database=None
 )
 
 # Debian keeps sanlock, tgtd and mkfs where a user's PATH does not look.

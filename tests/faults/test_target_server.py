@@ -102,6 +102,22 @@ async def test_a_target_that_hangs_is_given_up(
 
 
 @pytest.mark.tools("nbdkit", "nbdcopy")
+async def test_from_server_to_server_a_hang_is_given_up_and_a_slow_copy_is_not(
+    copies: Copies, source: Path, disk: Path, tmp_path: Path
+) -> None:
+    """No counter of files sees those bytes, and nbdcopy prints a percent each 128 MiB only."""
+    with qemu_nbd(source, tmp_path) as reader, pausable(tmp_path, disk) as server:
+        lease = await copies.lease()
+        job = copies.job(reader.url, server.url, lease, limit=8 * MIB, stall_time=1.0)
+        await job.run()
+        await copies.assert_done(job)
+        job = copies.job(reader.url, server.url, await copies.lease(), stall_time=1.0)
+        with hung(server, stopped=False):
+            await job.run()
+        await copies.assert_failed(job, ToolStalled)
+
+
+@pytest.mark.tools("nbdkit", "nbdcopy")
 async def test_the_command_is_not_kept_by_a_target_that_hangs(
     cli: Cli, source: Path, disk: Path, tmp_path: Path, left_over: LeftOver
 ) -> None:

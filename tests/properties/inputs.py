@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from hypothesis import settings
 from hypothesis import strategies as st
 
-SHARE = 20_000  # inputs of a full run that each property tries, or more
-EXAMPLES = 2_000  # but at least so many examples
+SHARE = 18_000  # inputs of a full run that each property tries, or more
+EXAMPLES = 1_000  # but at least so many examples
 QUICK = 200  # examples otherwise
 CPU_LIMIT = 5.0  # seconds for one input, of this process only: a slow machine is no hang
 
@@ -21,14 +21,17 @@ Edit = tuple[int, bytes]
 full_run: dict[str, int] = {}  # inputs that a full run tries, by format
 
 
+def full() -> bool:
+    return settings.get_current_profile_name() == "full"
+
+
 def tries(format: str, each: int = 1) -> Callable[[Test], Test]:
     """Mark a property of `format`; `each`: inputs that one example of it tries, at least."""
     examples = max(EXAMPLES, -(-SHARE // each))
 
     def mark(test: Test) -> Test:
         full_run[format] = full_run.get(format, 0) + examples * each
-        full = settings.get_current_profile_name() == "full"
-        return settings(max_examples=examples if full else QUICK)(test)
+        return settings(max_examples=examples if full() else QUICK)(test)
 
     return mark
 

@@ -7,6 +7,7 @@ a slot that no record names, is lost.
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from leases.embedded import EmbeddedStore
 from leases.index import EMPTY
 from leases.sector import Sectors
 from leases.volume import format_volume
+from protocol.errors import SanlockLVBError
 from protocol.record import JobRecord
-from tests.properties.inputs import edited, edits
+from tests.properties.inputs import edited, edits, full
 
 SD_ID = "11111111-2222-4333-8444-555555555555"
 SLOTS = 4
@@ -82,11 +84,11 @@ async def check(store: EmbeddedStore, table: Any) -> None:
     listed = await verbs.leases(store)
     there = {one.lease_id: one.offset for one in listed}
     assert len(there) == len(listed)
-    said = {
-        one.lease_id: (await verbs.status(store, one.lease_id)).metadata
-        for one in listed
-        if not one.updating
-    }
+    said: dict[str, Any] = {}
+    for one in listed:
+        if not one.updating:
+            with suppress(SanlockLVBError):  # garbage in a value block is its job's, and stays
+                said[one.lease_id] = (await verbs.status(store, one.lease_id)).metadata
     assert updating & {*JOBS, "plain"} <= set(there)
     for number, (record, *content) in enumerate(table):
         job = next((job for job in JOBS if content == [SD_ID, job, of_job(job), None]), None)
@@ -96,7 +98,7 @@ async def check(store: EmbeddedStore, table: Any) -> None:
             assert job in there  # here, or where another record or slot of it is
         if record == index.record(job, 0) and names_in(table).count(job) == 1:
             assert there[job] == store.geometry.offset(number)
-            assert (said[job] or {})["job_id"] == job
+            assert said[job]["job_id"] == job
 
 
 def of_job(job: str) -> bytes:
@@ -109,7 +111,7 @@ def names_in(table: Any) -> list[str]:
 
 
 @settings(
-    max_examples=settings.default.max_examples // 2,
+    max_examples=1_000 if full() else 100,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(table=tables)
