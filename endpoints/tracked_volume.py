@@ -33,7 +33,7 @@ class TrackedVolume:
         self._store = store
         self._domain = domain
         self._ids = ids
-        self._generation = generation
+        self._generation = generation  # from the take-up on: the one that was found
 
     @asynccontextmanager
     async def taken_up(self) -> AsyncGenerator[Grant]:
@@ -66,8 +66,12 @@ class TrackedVolume:
     def _begun(self, metadata: VolumeMetadata) -> VolumeMetadata:
         if self._generation not in (None, metadata.generation):
             raise GenerationMismatch(int(self._generation or 0), metadata.generation)
+        self._generation = metadata.generation
         return replace(metadata, legality=ILLEGAL)
 
     def _done(self, metadata: VolumeMetadata) -> VolumeMetadata:
+        # A fence wins: whoever moved the generation on has given this copy up.
+        if metadata.generation != self._generation:
+            raise GenerationMismatch(int(self._generation or 0), metadata.generation)
         generation = next_generation(metadata.generation)
         return replace(metadata, legality=LEGAL, generation=generation)

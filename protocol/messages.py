@@ -76,9 +76,10 @@ class JobMetadata(msgspec.Struct, frozen=True):
 
 def decode(data: Any, kind: Any, *, name: str, strict: bool = False) -> Any:
     """Turn a decoded JSON value into a `kind` of message; BadParameter (1000) names the field."""
+    # UnicodeEncodeError: half of a surrogate pair, which JSON can hold, where a UUID is expected.
     try:
         message = msgspec.convert(data, kind, strict=True)
-    except (msgspec.ValidationError, RecursionError) as e:
+    except (msgspec.ValidationError, RecursionError, UnicodeEncodeError) as e:
         raise BadParameter(name, str(e)) from None
     if strict:
         _refuse_unknown(data, message, name)

@@ -171,6 +171,20 @@ async def test_a_failed_copy_leaves_illegal_and_the_generation(volumes: Volumes)
     assert await volumes.same(small, target)
 
 
+async def test_a_copy_that_was_fenced_meanwhile_does_not_end_legal(volumes: Volumes) -> None:
+    source, target = await volumes.make(new_id()), await volumes.make(new_id())
+
+    def fence(progress: Progress) -> None:
+        if progress.stage == "flushing":
+            ids = target.img_id, target.id
+            volume.update(volumes.domain, *ids, lambda found: replace(found, generation=3))
+
+    job = volumes.job(CopyRequest(new_id(), volumes.end(source), volumes.end(target, 0)), fence)
+    await job.run()
+    assert isinstance(job.error, GenerationMismatch)
+    assert volumes.state(target) == ("ILLEGAL", 3)
+
+
 async def test_an_illegal_volume_is_no_source(volumes: Volumes) -> None:
     source, target = await volumes.make(new_id()), await volumes.make(new_id())
     volume.update(
