@@ -113,7 +113,7 @@ def _first(disk: Disk, size: int) -> Node:
 async def _by_qemu_img(
     plan: Plan, target: Disk, moved: qemu_img.Moved, report: Report, inherit: Sequence[int]
 ) -> None:
-    async with _flushed(str(target.url), report):
+    async with _flushed(target, report):
         await qemu_img.convert(plan.source.node, target.node, plan.flags, moved, inherit=inherit)
 
 
@@ -151,22 +151,33 @@ async def _target(plan: Plan) -> AsyncGenerator[Disk]:
 
 
 @asynccontextmanager
-async def _flushed(path: str, report: Report) -> AsyncGenerator[None]:
+async def _flushed(target: Disk, report: Report) -> AsyncGenerator[None]:
     """Flush a file or device after the body, through a descriptor opened before it.
 
     One that is opened later would not see an error that the tool has already swallowed.
     Source: fsync(2); the kernel's errseq_t reports an error once to each open description.
     """
+    path = str(target.url)
     fd = await trio.to_thread.run_sync(os.open, path, os.O_RDWR | os.O_CLOEXEC)
     try:
+        raw_file = target.kind == "file" and target.format == "raw"
+        length = os.fstat(fd).st_size if raw_file else None
         yield
         report(Progress(stage="flushing"))
         try:
-            await trio.to_thread.run_sync(os.fsync, fd)
+            await trio.to_thread.run_sync(_settle, fd, length)
         except OSError as e:
             raise FlushFailed(path, e.strerror or str(e)) from e
     finally:
         os.close(fd)
+
+
+def _settle(fd: int, length: int | None) -> None:
+    """Bring the file to disk, as long as it was: without the page cache a hole at the end of a raw
+    file is written in blocks of 4096 bytes. length: bytes; None: it may have grown."""
+    if length is not None and os.fstat(fd).st_size > length:
+        os.ftruncate(fd, length)
+    os.fsync(fd)
 
 
 async def allocation_of(source: Disk, *, top: bool = False) -> Allocation:

@@ -10,7 +10,7 @@ import trio
 from endpoints.disk import Disk, NewFile, identity
 from processes import qemu_img
 from processes.qemu_img import Node
-from protocol.errors import FlushFailed, ImageRefused
+from protocol.errors import ImageRefused
 from protocol.messages import Format
 
 
@@ -35,8 +35,6 @@ async def created(new: NewFile, size: int) -> AsyncGenerator[Disk]:
             direct=new.direct,
             files=frozenset([identity(status)]),
         )
-        if new.format == "raw":
-            await trio.to_thread.run_sync(_cut, path, size)
         await trio.to_thread.run_sync(_sync_folder, path)
     except BaseException:
         _remove(path, status)
@@ -69,20 +67,6 @@ def _sparse(path: str, size: int) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         os.ftruncate(fd, size)
-    finally:
-        os.close(fd)
-
-
-def _cut(path: str, size: int) -> None:
-    """Make the file as long as it should be: without the page cache, a file that was all holes is
-    written in blocks of 4096 bytes. Raises FlushFailed."""
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        if os.fstat(fd).st_size > size:
-            os.ftruncate(fd, size)
-            os.fsync(fd)
-    except OSError as e:
-        raise FlushFailed(path, e.strerror or str(e)) from e
     finally:
         os.close(fd)
 

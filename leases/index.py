@@ -18,15 +18,19 @@ INDEX_SIZE = METADATA_SIZE + MAX_LEASES * RECORD_SIZE  # 253,952
 _MAGIC = bytes.fromhex("12152016")
 _VERSION = 1
 _UPDATING = ord("u")
+_LATEST = 10**10 - 1  # what ten digits hold
 
 
 def metadata(lockspace: str, mtime: int) -> bytes:
-    """The metadata block (512 bytes) of a volume formatted at `mtime` (seconds since the epoch)."""
+    """The metadata block (512 bytes) of a volume formatted at `mtime` (seconds since the epoch).
+
+    A clock that is wrong by centuries gives the nearest time that can be written.
+    """
     data = bytearray(METADATA_SIZE)
     data[0:4] = _MAGIC
     data[5:9] = b"%04d" % _VERSION
     data[10:58] = lockspace.encode("ascii").ljust(NAME_SIZE, b"\0")
-    data[59:69] = b"%010d" % mtime
+    data[59:69] = b"%010d" % min(max(mtime, 0), _LATEST)
     data[70:71] = b"-"
     data[511:512] = b"\n"
     return bytes(data)

@@ -222,6 +222,21 @@ async def test_a_chain_is_copied_volume_by_volume_and_each_stays_thin(volumes: V
     assert own < 3, "the leaf took what its base holds already"
 
 
+async def test_the_configuration_of_a_vm_is_raw_whatever_its_metadata_say(volumes: Volumes) -> None:
+    source = await volumes.make(new_id(), size=10240)
+    target = await volumes.make(new_id(), size=10240)
+    write(source.path, 4, count=10240)
+    for one in (source, target):
+        volume.update(
+            volumes.domain, one.img_id, one.id, lambda found: replace(found, format="COW")
+        )
+    job = await volumes.copied(volumes.end(source), volumes.end(target, 0))
+    assert job.status is Status.DONE, repr(job.error)
+    assert len(Path(source.path).read_bytes()) == 10240, "source"
+    assert len(Path(target.path).read_bytes()) == 10240
+    assert Path(target.path).read_bytes() == b"\x04" * 10240
+
+
 async def test_two_volumes_of_one_image_are_copied_without_a_deadlock(volumes: Volumes) -> None:
     source = await volumes.make(new_id())
     write(source.path, 5)

@@ -56,17 +56,6 @@ async def test_a_raw_file_reads_as_zeros_and_takes_no_space(tmp_path: Path) -> N
     assert (tmp_path / "new").stat().st_blocks == 0
 
 
-@pytest.mark.parametrize("size", [0, 1, 511, 4095, 4097])
-async def test_a_raw_file_has_its_exact_size_though_a_tool_wrote_whole_blocks(
-    tmp_path: Path, size: int
-) -> None:
-    path = tmp_path / "new"
-    async with created(new(path), size):
-        with path.open("r+b") as file:
-            file.truncate(-(-size // 4096) * 4096)
-    assert path.stat().st_size == size
-
-
 @pytest.mark.parametrize("format", FORMATS)
 async def test_the_rights_are_those_of_any_new_file(tmp_path: Path, format: Format) -> None:
     before = os.umask(0o027)

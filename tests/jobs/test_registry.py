@@ -166,3 +166,17 @@ async def test_a_subscriber_that_does_not_read_loses_events_and_blocks_nobody() 
     registry.abort("d")
     assert fast.statistics().current_buffer_used == 7
     fast.close()
+
+
+async def test_pages_come_in_order_and_pass_the_filters() -> None:
+    registry = Registry()
+    for number in range(7):
+        registry.add(a_job(str(number), "storage" if number % 2 else "other"))
+    registry.get("3").abort()
+    assert ids(registry.page(limit=3)) == ["0", "1", "2"]
+    assert ids(registry.page(offset=3, limit=3)) == ["3", "4", "5"]
+    assert ids(registry.page(offset=6)) == ["6"]
+    assert registry.page(offset=7) == ()
+    assert ids(registry.page(job_type="storage")) == ["1", "3", "5"]
+    assert ids(registry.page(statuses={Status.ABORTED})) == ["3"]
+    assert registry.page(statuses={Status.ABORTED}, job_type="other") == ()

@@ -74,11 +74,13 @@ def test_an_edited_metadata_block_is_refused_or_says_what_stands_there(
 
 
 @tries("index metadata block")
-@given(names, st.integers(0, 10**10 - 1))
-def test_a_metadata_block_is_read_back(lockspace: str, mtime: int) -> None:
-    found = parse(index.metadata(lockspace, mtime))
+@given(names, st.integers(0, 10**10 - 1) | st.integers())
+def test_a_metadata_block_is_read_back_whatever_the_time_is(lockspace: str, mtime: int) -> None:
+    block = index.metadata(lockspace, mtime)
+    assert (len(block), block[70:71], block[511:]) == (512, b"-", b"\n")
+    found = parse(block)
     assert found is not None
-    assert (found.lockspace, found.mtime) == (lockspace, mtime)
+    assert (found.lockspace, found.mtime) == (lockspace, min(max(mtime, 0), 10**10 - 1))
 
 
 @tries("index metadata block", each=len(CHECKED))
