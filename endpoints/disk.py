@@ -39,7 +39,8 @@ class Disk:
     of, as (st_dev, st_ino) or for a device (st_rdev, 0): two disks that share one are one.
     paths: of the local files and devices that it is read from.
     Of a target alone: sparse: it is to stay thin. is_zero: it is known to read as zeros.
-    backing: what it lies over and is read through where it holds nothing itself.
+    backing: what it lies over and is read through where it holds nothing itself. layer: only what
+    the source holds above its own backing file is copied, since the target's holds the rest.
     """
 
     url: Url
@@ -53,6 +54,7 @@ class Disk:
     sparse: bool = False
     is_zero: bool = False
     backing: Node | None = None
+    layer: bool = False
 
     @property
     def local(self) -> bool:

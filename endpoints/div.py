@@ -12,13 +12,13 @@ from endpoints.tracked import JobFacts
 from endpoints.tracked_volume import TrackedVolume
 from endpoints.url import PathUrl
 from leases.store import Store
-from protocol.errors import TooSmall
+from protocol.errors import TooSmall, VolumeHasChild
 from protocol.messages import DivEndpoint
 from storage import volume, volume_chain
 from storage.chain import Chain
 from storage.domain import Domain
 from storage.image import Policy
-from storage.volume import Volume
+from storage.volume import LEAF, Volume
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,14 @@ class CopyDataDivEndpoint:
     """One end of a copy, as its message described it; `domain` is that of its sd_id.
 
     A volume of a file domain needs no preparation, so `prepared` makes no difference here.
+    layer: of a target: its chain is copied volume by volume, as engines do, so that its parent
+    holds what the source's parent holds. Then only the layer is copied, and a volume with
+    children may be written. Otherwise the whole content is, and it may not.
     """
 
     message: DivEndpoint
     domain: Domain
+    layer: bool = False
 
     @property
     def img_id(self) -> str:
@@ -58,10 +62,12 @@ class CopyDataDivEndpoint:
         return await trio.to_thread.run_sync(disk.local_disk, self.url, chain, chain.files)
 
     async def target(self, needed: int, create_under: tuple[str, ...]) -> Target:
-        """Raises as `source`, but its content may be ILLEGAL, and TooSmall."""
+        """Raises as `source`, but its content may be ILLEGAL; TooSmall, VolumeHasChild."""
         found, chain = await self._inspected(Policy(), legal=False)
         if chain.virtual_size < needed:
             raise TooSmall(self.vol_id, needed, chain.virtual_size)
+        if not self.layer and found.metadata.voltype != LEAF:
+            raise VolumeHasChild(self.vol_id, "others, which would read what is written to it")
         _, *below = chain.links
         # Made of its own file alone: with its backing files it may share some with the source.
         made_of = chain.top.files
@@ -69,6 +75,7 @@ class CopyDataDivEndpoint:
             await trio.to_thread.run_sync(disk.local_disk, self.url, chain, made_of),
             sparse=found.metadata.type == "SPARSE",
             backing=Chain(tuple(below)).node() if below else None,
+            layer=self.layer,
         )
 
     def tracked(self, store: Store, job: JobFacts) -> TrackedVolume:

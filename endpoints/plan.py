@@ -68,7 +68,7 @@ def choose(
         target_is_zero=(is_zero or isinstance(target, NewFile)) and backing is None,
         unordered=target.format == "raw" and not sparse,
         limit=limit,
-        backing=backing,
+        backing=backing if isinstance(target, Disk) and target.layer else None,
         bitmaps=bitmaps,
     )
     if target.kind in ("file", "block"):

@@ -373,7 +373,7 @@ class VolumeHasChild(Error):
     """A volume below another one is written by nobody and gets no second child."""
 
     code: ClassVar[int] = 4024
-    text: ClassVar[str] = "volume {vol_id} is the parent of {child}: use that as the parent"
+    text: ClassVar[str] = "volume {vol_id} is the parent of {child}: use a leaf"
     vol_id: str
     child: str
 
@@ -494,10 +494,10 @@ class ToolKilled(ToolFailed):
 
 @dataclass(eq=False)
 class ToolStalled(Error):
-    """The tool did not end within its time limit (seconds)."""
+    """The tool gave no result in its time, or moved nothing for so long; seconds."""
 
     code: ClassVar[int] = 4115
-    text: ClassVar[str] = "{tool} gave no result within {seconds} s"
+    text: ClassVar[str] = "{tool} stood still: nothing came for {seconds} s"
     tool: str
     seconds: float
 

@@ -29,6 +29,7 @@ from protocol.errors import (
     SameImage,
     TooSmall,
     UnsupportedOperation,
+    VolumeHasChild,
 )
 from protocol.messages import DivEndpoint, ExternalEndpoint
 from storage import volume
@@ -58,9 +59,11 @@ class Volumes:
         request = Request(parent=parent, **options)
         return await create_volume(self.domain, img_id, new_id(), request)
 
-    def end(self, of: Volume, generation: int | None = None) -> CopyDataDivEndpoint:
+    def end(
+        self, of: Volume, generation: int | None = None, *, layer: bool = False
+    ) -> CopyDataDivEndpoint:
         ids = UUID(self.domain.id), UUID(of.img_id), UUID(of.id)
-        return CopyDataDivEndpoint(DivEndpoint(*ids, generation), self.domain)
+        return CopyDataDivEndpoint(DivEndpoint(*ids, generation), self.domain, layer)
 
     def again(self, of: Volume) -> Volume:
         return volume.read(self.domain, of.img_id, of.id)
@@ -212,14 +215,37 @@ async def test_a_chain_is_copied_volume_by_volume_and_each_stays_thin(volumes: V
     await qemu_write(leaf, 2, 4 * MIB)
     new_base = await volumes.make(new_id())
     new_leaf = await volumes.make(new_base.img_id, parent=new_base.id)
-    await volumes.copied(volumes.end(base), volumes.end(new_base, 0))
-    job = await volumes.copied(volumes.end(leaf), volumes.end(new_leaf, 0), verify=True)
+    await volumes.copied(volumes.end(base), volumes.end(new_base, 0, layer=True))
+    target = volumes.end(new_leaf, 0, layer=True)
+    job = await volumes.copied(volumes.end(leaf), target, verify=True)
     assert job.status is Status.DONE, repr(job.error)
     assert job.result is not None
     assert "over a backing file" in job.result["path_taken"]
     assert await volumes.same(leaf, new_leaf)
     own = (Path(new_leaf.path).stat().st_blocks * 512) / MIB
     assert own < 3, "the leaf took what its base holds already"
+
+
+async def test_the_whole_content_is_copied_over_a_parent_that_holds_something_else(
+    volumes: Volumes,
+) -> None:
+    base = await volumes.make(new_id())
+    write(base.path, 1)
+    leaf = await volumes.make(base.img_id, parent=base.id)
+    await qemu_write(leaf, 2, 4 * MIB)
+    other = await volumes.make(new_id())
+    write(other.path, 9, count=8 * MIB)
+    target = await volumes.make(other.img_id, parent=other.id)
+    job = await volumes.copied(volumes.end(leaf), volumes.end(target, 0))
+    assert job.status is Status.DONE, repr(job.error)
+    assert await volumes.same(leaf, target)
+
+
+async def test_a_volume_that_others_are_read_through_is_not_written(volumes: Volumes) -> None:
+    source, target = await volumes.make(new_id()), await volumes.make(new_id())
+    await volumes.make(target.img_id, parent=target.id)
+    with pytest.raises(VolumeHasChild):
+        await checked(CopyRequest(new_id(), volumes.end(source), volumes.end(target, 0)))
 
 
 async def test_the_configuration_of_a_vm_is_raw_whatever_its_metadata_say(volumes: Volumes) -> None:

@@ -25,7 +25,7 @@ def test_a_tool_that_moves_nothing_for_its_time_has_stalled(clock: Clock) -> Non
     clock.now = 60
     watchdog.saw(None, 100)
     clock.now = 61
-    with pytest.raises(ToolStalled, match="qemu-img gave no result within 60 s"):
+    with pytest.raises(ToolStalled, match="qemu-img stood still: nothing came for 60 s"):
         watchdog.saw(None, 100)
 
 
