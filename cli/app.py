@@ -7,7 +7,12 @@ import typer
 from cli import copy, domain, lease, volume
 from cli.command import group
 
-app = group("leasehold", "Copy virtual disks as tracked jobs.", completion=True)
+app = group(
+    "leasehold",
+    "Copy virtual disks as tracked jobs.",
+    example="copy disk.qcow2 /dev/vg0/disk",
+    completion=True,
+)
 
 
 @app.callback()

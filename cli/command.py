@@ -19,17 +19,23 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 
 COMMON: dict[str, Any] = {
     "json": Annotated[bool, typer.Option("--json", help="Print one JSON object, errors too.")],
-    "quiet": Annotated[bool, typer.Option("--quiet", "-q", help="Results and errors only.")],
+    "quiet": Annotated[
+        bool, typer.Option("--quiet", "-q", help="Errors, and what was asked for; no more.")
+    ],
     "log_level": Annotated[LogLevel, typer.Option(help="What is logged on stderr.")],
 }
 DEFAULTS = {"json": False, "quiet": False, "log_level": "warning"}
 
 
-def group(name: str, help: str, *, completion: bool = False) -> typer.Typer:
-    """A group of commands, such as `leasehold domain`. completion: offer that of the shell."""
+def group(name: str, help: str, *, example: str, completion: bool = False) -> typer.Typer:
+    """A group of commands, such as `leasehold domain`; `example` ends its help.
+
+    completion: offer that of the shell.
+    """
     return typer.Typer(
         name=name,
         help=help,
+        epilog=f"\b\nExample: leasehold {example}",
         no_args_is_help=True,
         add_completion=completion,
         rich_markup_mode=None,
@@ -68,7 +74,7 @@ def run(body: Body, out: Output, log_level: str, parameters: dict[str, Any]) -> 
 
     to_stderr(log_level)
     try:
-        return body(out, **parameters) or 0
+        return body(out, **parameters) or int(out.lost)
     except (Exception, KeyboardInterrupt) as e:
         from cli.exits import before_job
         from protocol.errors import ActionStopped

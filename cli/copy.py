@@ -20,7 +20,10 @@ def copy(
     out: Output,
     source: Annotated[
         str,
-        typer.Argument(metavar="SRC", help="A path, or an nbd+unix:, nbd:, iscsi: or rbd: url."),
+        typer.Argument(
+            metavar="SRC",
+            help="A path, an nbd+unix:, nbd:, iscsi: or rbd: url, or a volume: SD/IMG/VOL.",
+        ),
     ],
     destination: Annotated[
         str,
@@ -83,8 +86,8 @@ def copy(
 ) -> int:
     """Copy a disk as a tracked job.
 
-    Its lease says at any time, to any host, what became of it: see `leasehold lease status`.
-    Ctrl-C aborts.
+    Its lease says at any time what became of it: see `leasehold lease status`. A target that is a
+    volume says it itself: see `leasehold volume info`. Ctrl-C aborts.
     """
     kind = checked_store(store)
     from cli.foreground import copied

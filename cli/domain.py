@@ -9,7 +9,9 @@ from cli.command import command, group, stoppable
 from cli.output import Output
 from cli.parameters import Sd, checked_store
 
-app = group("domain", "Create, open and look at storage domains.")
+app = group(
+    "domain", "Create, open and look at storage domains.", example="domain open /srv/storage"
+)
 
 Mount = Annotated[str, typer.Argument(metavar="PATH", help="The folder that holds domains.")]
 

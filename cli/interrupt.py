@@ -49,6 +49,7 @@ def run(body: Callable[[Interrupt], Awaitable[T]]) -> T:
     heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     for number in heard:
         signal.signal(number, remember)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # what came before is remembered now
 
     async def main() -> T:
         interrupt = Interrupt()

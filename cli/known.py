@@ -67,19 +67,23 @@ async def default_domain() -> Domain:
     """
     from endpoints.domain import create_domain
 
-    mount = home() / DEFAULT
     async with locked(home()):
-        with usable(mount):
-            there = mount.is_dir()
-        found = await trio.to_thread.run_sync(domain.find, str(mount)) if there else []
-        chosen = (
-            found[0]
-            if found
-            else await create_domain(str(mount), sd_id=None, leases=DEFAULT_LEASES)
-        )
+        chosen = await existing_default()
+        if chosen is None:
+            mount = str(home() / DEFAULT)
+            chosen = await create_domain(mount, sd_id=None, leases=DEFAULT_LEASES)
     if known().get(chosen.id) != chosen.path:
         await remember(chosen)
     return chosen
+
+
+async def existing_default() -> Domain | None:
+    """The default domain, if it was made already."""
+    mount = home() / DEFAULT
+    with usable(mount):
+        there = mount.is_dir()
+    found = await trio.to_thread.run_sync(domain.find, str(mount)) if there else []
+    return found[0] if found else None
 
 
 async def _change(change: Callable[[dict[UUID, str]], dict[UUID, str]]) -> None:

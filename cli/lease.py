@@ -9,7 +9,11 @@ from cli.command import command, group, stoppable
 from cli.output import Output
 from cli.parameters import LeaseId, Sd, Store, checked_lease
 
-app = group("lease", "Create, look at, fence, delete and repair leases.")
+app = group(
+    "lease",
+    "Create, look at, fence, delete and repair leases.",
+    example="lease list 1dd9f4a2-0c59-4c1c-9d31-6a1d0d4ad2ef",
+)
 
 DOMAIN = "1dd9f4a2-0c59-4c1c-9d31-6a1d0d4ad2ef"
 EXAMPLE = f"{DOMAIN} 5b3ad4a8-3a1b-4a36-8f2e-b0f4c27be1d3"

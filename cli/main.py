@@ -3,6 +3,7 @@
 Nothing that takes time is imported before it is needed: --version answers at once.
 """
 
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -10,10 +11,14 @@ from typing import Any
 from cli import VERSION
 from cli.output import Output, keep_standard_streams, tell
 
+WAITING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command of `argv` (default: of the process) and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    # A signal that comes while we import waits for the one who handles it: cli/interrupt.py.
+    signal.pthread_sigmask(signal.SIG_BLOCK, WAITING)
     keep_standard_streams()
     if sys.stdout is not None:
         # A name that is not valid in this locale must not be an error.

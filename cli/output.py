@@ -37,10 +37,11 @@ class Output:
 
     json: bool = False
     quiet: bool = False
+    lost: bool = False  # the result could not be written, and not for want of a reader
 
     def result(self, value: Mapping[str, Any], text: str) -> None:
         """The result that was asked for: `value` for programs, `text` for people."""
-        _print(as_json(value) if self.json else printable(text, lines=True))
+        self._print(as_json(value) if self.json else printable(text, lines=True))
 
     def done(self, value: Mapping[str, Any], text: str) -> None:
         """Like result, for a command whose result is that it was done: --quiet says no text."""
@@ -61,9 +62,16 @@ class Output:
         if self.json:
             described = errors.to_rpc(error)
             described["data"] = {**described["data"], **(data or {})}
-            _print(as_json({"error": described}))
+            self._print(as_json({"error": described}))
         else:
             self.warn(explained(error))
+
+    def _print(self, text: str) -> None:
+        try:
+            _print(text)
+        except OSError as e:
+            self.lost = True
+            self.warn(f"the result cannot be written: {e.strerror or e}")
 
 
 def explained(error: BaseException) -> str:
@@ -103,11 +111,17 @@ def tell(text: str) -> None:
 
 
 def _print(text: str) -> None:
-    """Write a line to stdout; that its reader is gone does not show at exit either."""
+    """Write a line to stdout; that its reader is gone does not show at exit either.
+
+    Raises OSError for anything else, a full disk above all.
+    """
     try:
         print(text, flush=True)
-    except (OSError, ValueError):  # ValueError: closed
+    except (BrokenPipeError, ValueError):  # ValueError: closed
         _silence(STDOUT)
+    except OSError:
+        _silence(STDOUT)
+        raise
 
 
 def _silence(fd: int) -> None:

@@ -93,8 +93,14 @@ def check(order: Order) -> None:
     """Raise BadParameter (1000) for options that do not fit a volume."""
     if order.source in order.volumes and order.source_format is not None:
         raise BadParameter("--source-format", "the format of a volume stands in its metadata")
-    if order.destination in order.volumes and order.domain is not None:
+    if order.destination not in order.volumes:
+        return
+    if order.domain is not None:
         raise BadParameter("--domain", "a volume has its own lease, in its own domain")
+    if order.job_id is not None:
+        raise BadParameter("--job-id", "a volume is tracked by its generation, it keeps no job id")
+    if order.keep_lease:
+        raise BadParameter("--keep-lease", "the lease of a volume always stays")
 
 
 def checked_url(text: str, name: str) -> str:

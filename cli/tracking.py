@@ -12,6 +12,7 @@ import trio
 
 from cli.lease_text import hosts, meaning, status_object
 from endpoints.div import CopyDataDivEndpoint
+from endpoints.volume import owners
 from leases import verbs
 from leases.store import Store
 from leases.verbs import LeaseStatus
@@ -71,8 +72,11 @@ class VolumeTracking:
         return {"job_id": self.job_id, **ids}
 
     async def take_up(self) -> int:
-        """Raises as storage.volume.read."""
-        return (await self._read()).metadata.generation
+        """Raises as storage.volume.read; AcquireLockFailure (651): it is being written."""
+        found = await self._read()
+        if await owners(self.store, found):
+            raise AcquireLockFailure(f"volume {found.id}", "another copy to it is running")
+        return found.metadata.generation
 
     async def remove(self) -> None:
         """A volume keeps what it says."""
@@ -110,14 +114,25 @@ class LeaseTracking:
     async def take_up(self) -> int:
         """Make the lease, or find the one that a process which died left; returns its generation.
 
+        Raises as `found`; NoSpace ...
+        """
+        generation = await self.found()
+        if generation is None:
+            await self._create()
+            return FIRST_GENERATION
+        return generation
+
+    async def found(self) -> int | None:
+        """The generation of the lease that a process which died left; None: there is none.
+
         Raises AcquireLockFailure (651): the job is running. JobStatusMismatch (912): it has ended
-        or was fenced. UnsupportedOperation (2009): the lease is not of this job. NoSpace ...
+        or was fenced. UnsupportedOperation (2009): the lease is not of this job; and those of a
+        damaged lease volume.
         """
         try:
             status = await verbs.status(self.store, self.job_id)
         except NoSuchLease:
-            await self._create()
-            return FIRST_GENERATION
+            return None
         if status.owners:
             reason = f"job {self.job_id} is running, the lease is held by host {hosts(status)}"
             raise AcquireLockFailure(f"lease {self.job_id}", reason)

@@ -9,7 +9,11 @@ from cli.command import command, group, stoppable
 from cli.output import Output
 from cli.parameters import Sd
 
-app = group("volume", "Create and look at the volumes of a storage domain.")
+app = group(
+    "volume",
+    "Create and look at the volumes of a storage domain.",
+    example="volume list 1dd9f4a2-0c59-4c1c-9d31-6a1d0d4ad2ef",
+)
 
 SD = "1dd9f4a2-0c59-4c1c-9d31-6a1d0d4ad2ef"
 IMAGE = "66666666-7777-4888-8999-aaaaaaaaaaaa"
@@ -83,14 +87,20 @@ async def info(
     image: Annotated[UUID, typer.Argument(metavar="IMG", help="The id of the image.")],
     volume: Annotated[UUID, typer.Argument(metavar="VOL", help="The id of the volume.")],
 ) -> None:
-    """Show one volume: its metadata, its files and the chain down to its base."""
+    """Show one volume: who holds its lease, its metadata, its files and the chain below it."""
     import trio
 
     from cli import known
     from cli.volume_text import details, lines
+    from endpoints.domain import open_store
+    from endpoints.volume import owners
+    from storage.volume import read
 
     domain = await known.opened(str(sd))
+    found = await trio.to_thread.run_sync(read, domain, str(image), str(volume))
+    held = await owners(await open_store(domain), found)
     facts = await trio.to_thread.run_sync(details, domain, str(image), str(volume))
+    facts = {**facts, "owners": held}
     out.result(facts, lines(facts))
 
 

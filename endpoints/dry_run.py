@@ -20,7 +20,7 @@ async def dry_run(request: CopyRequest) -> dict[str, Any]:
     Returns source {url, format, kind, virtual_size, data}, target {url, format, kind, exists,
     size, free}, needed (bytes that the target will take), tool, path_taken, why. Sizes in bytes,
     None where they do not apply. Raises what a copy raises before its job, and TooSmall when a
-    new file would not fit into its file system.
+    file would not fit into its file system.
     """
     plan = await checked(request)
     data = (await allocation_of(plan.source)).total
@@ -59,8 +59,11 @@ async def _needed(plan: Plan, data: int) -> int:
 
 
 def _free(plan: Plan) -> int | None:
-    """Bytes that a new file can take; what exists has its space, as far as can be known."""
-    if isinstance(plan.target, Disk) or not isinstance(plan.target.url, PathUrl):
+    """Bytes that a target file can take: free space, and what it has already. None: no file."""
+    target = plan.target
+    if target.kind != "file" or not isinstance(target.url, PathUrl):
         return None
-    space = os.statvfs(os.path.dirname(plan.target.url.path))
-    return space.f_bavail * space.f_frsize
+    path = target.url.path
+    space = os.statvfs(os.path.dirname(path))
+    own = os.stat(path).st_blocks * 512 if isinstance(target, Disk) else 0
+    return space.f_bavail * space.f_frsize + own

@@ -9,6 +9,7 @@ from leases.geometry import Geometry
 from leases.lease import Lease
 from leases.sector import Sectors
 from leases.slot import fresh
+from leases.store import Store
 from storage import new_volume, volume_lease
 from storage.domain import Domain
 from storage.volume import Volume
@@ -32,6 +33,16 @@ async def leased_volume(domain: Domain, volume: Volume) -> Lease:
     ensure = partial(volume_lease.ensure, volume, domain.alignment, prepare)
     await trio.to_thread.run_sync(ensure)
     return Lease(domain.id, volume.id, volume.lease, 0)
+
+
+async def owners(store: Store, volume: Volume) -> list[int]:
+    """Host ids of those who hold the lease of a volume, without acquiring or making it.
+
+    Raises WrongStore, OSError.
+    """
+    if not await trio.Path(volume.lease).exists():
+        return []
+    return await store.owners(Lease(volume.sd_id, volume.id, volume.lease, 0))
 
 
 def lease_writer(domain: Domain, vol_id: str) -> Callable[[str], None]:

@@ -58,6 +58,10 @@ def test_an_aborted_copy_leaves_the_volume_illegal_and_says_so(
     volume = made(cli, sd)
     with cli.started("copy", source, volume["name"], "--limit", "1M") as process:
         until(lambda: writers(Path(volume["path"])))
+        names = sd, volume["img_id"], volume["vol_id"]
+        assert cli("volume", "info", *names, "--json").json["owners"] == [1]
+        second = cli("copy", source, volume["name"], "--json")
+        assert (second.code, second.error["code"]) == (6, 651)
         process.send_signal(signal.SIGINT)
         told = ended(process)
     assert told.code == 4
@@ -88,6 +92,8 @@ def test_an_illegal_volume_is_no_source(cli: Cli, sd: str, source: Path, tmp_pat
         (["{sd}/{img}/{nowhere}", "{new}"], 3, "VolumeDoesNotExist"),
         (["{sd}/{img}/{vol}", "{sd}/{img}/{vol}"], 2, "SameImage"),
         (["{source}", "{sd}/{img}/{vol}", "--domain", "{sd}"], 2, "BadParameter"),
+        (["{source}", "{sd}/{img}/{vol}", "--job-id", "{nowhere}"], 2, "BadParameter"),
+        (["{source}", "{sd}/{img}/{vol}", "--keep-lease"], 2, "BadParameter"),
         (["{sd}/{img}/{vol}", "{new}", "--source-format", "raw"], 2, "BadParameter"),
     ],
 )

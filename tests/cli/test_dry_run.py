@@ -59,7 +59,7 @@ def test_an_existing_target_stays_as_it_is(cli: Cli, source: Path, tmp_path: Pat
     target.write_bytes(os.urandom(MIB) + bytes(99 * MIB))
     content, time = target.read_bytes(), target.stat().st_mtime_ns
     plan = cli("copy", source, target, "--dry-run", "--json").json
-    assert (plan["target"]["exists"], plan["target"]["free"]) == (True, None)
+    assert plan["target"]["exists"] is True
     assert (target.read_bytes(), target.stat().st_mtime_ns) == (content, time)
 
 
@@ -78,3 +78,16 @@ def test_it_finds_what_a_copy_would_find(
     (source.parent / "small").write_bytes(bytes(MIB))
     told = cli("copy", source_name, target_name, "--dry-run", "--json", cwd=source.parent)
     assert (told.code, told.error["kind"]) == (code, kind)
+
+
+def test_the_lease_is_looked_at_too(cli: Cli, source: Path, tmp_path: Path) -> None:
+    sd = cli.domain(tmp_path / "mount")
+    job = "5b3ad4a8-3a1b-4a36-8f2e-b0f4c27be1d3"
+    arguments = "copy", source, tmp_path / "new.raw", "--domain", sd, "--job-id", job
+    assert cli(*arguments, "--dry-run", "--json").json["tracked_by"].startswith("a new lease in")
+    assert cli("lease", "list", sd, "--json").json == {"leases": []}
+    assert cli(*arguments, "--keep-lease").code == 0
+    told = cli(*arguments, "--dry-run", "--json")
+    assert (told.code, told.error["code"]) == (6, 912)
+    nowhere = "copy", source, tmp_path / "new.raw", "--domain", job, "--dry-run", "--json"
+    assert (cli(*nowhere).code, cli(*nowhere).error["kind"]) == (3, "StorageDomainDoesNotExist")

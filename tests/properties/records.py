@@ -32,7 +32,7 @@ _VALUES = SCALARS.filter(lambda value: not isinstance(value, float))
 records = st.builds(
     _record,
     job=st.uuids() | st.just(UUID(JOB)),
-    generation=st.integers(0, 999),
+    generation=st.integers(0, 999) | st.sampled_from([0, 998, 999]),
     status=st.sampled_from([s.value for s in JobStatus]),
     now=st.integers(0, 1 << 40),
     host=st.text(max_size=8),

@@ -26,7 +26,14 @@ TIME = range(59, 69)
 names = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=48)
 few = st.sampled_from(["a", "ab", "b" * 48, "b" * 47])
 good = st.builds(index.record, names | few, st.integers(0, 10**11 - 1), updating=st.booleans())
+# A name that begins elsewhere than a record does.
+shifted = st.builds(
+    lambda name, at: (bytes(at) + name.encode().ljust(49, b"\0") + b"x" * 64)[:64],
+    few,
+    st.integers(1, 15),
+)
 records = st.one_of(
+    shifted,
     st.just(EMPTY),
     good,
     st.binary(min_size=64, max_size=64),

@@ -4,6 +4,7 @@ Oracle: BadHeader, or a header whose figures are in their ranges, whose names st
 first cluster and mean one thing only, and which reads the same whatever comes behind that cluster.
 """
 
+import struct
 from typing import Any
 
 from hypothesis import given
@@ -83,6 +84,10 @@ def check(header: Header, head: bytes) -> None:
     assert header.encryption in (None, "aes", "luks")
     assert header.external_data or header.data_file is None
     assert header.backing_file is not None or header.backing_format is None
+    if header.backing_file is not None:
+        at, length = struct.unpack_from(">QI", head, 8)
+        assert header.backing_file.encode() == head[at : at + length]
+        assert at + length <= cluster
     for name in (header.backing_file, header.backing_format, header.data_file):
         if name is not None:
             assert name.encode() in head[:cluster]
