@@ -10,7 +10,7 @@ import trio
 from endpoints.disk import Disk, NewFile
 from endpoints.new_file import created
 from endpoints.plan import Plan
-from endpoints.progress import Meter
+from endpoints.progress import IN_FLIGHT, Meter
 from endpoints.unshrunk import unshrunk
 from endpoints.watchdog import STALL_TIME, Watchdog
 from jobs.progress import Progress, Report
@@ -54,7 +54,7 @@ async def copy(plan: Plan, report: Report, manner: Manner) -> int:
         # What comes over the network passes by the counters of processes.
         counted=plan.tool == "nbdcopy" and plan.source.local,
     )
-    watchdog = Watchdog(plan.tool, manner.stall_time)
+    watchdog = Watchdog(plan.tool, _patience(plan, manner))
     part = COPY_PART if manner.verify else WHOLE
 
     def moved(percent: float | None, bytes_moved: int) -> None:
@@ -62,7 +62,7 @@ async def copy(plan: Plan, report: Report, manner: Manner) -> int:
         meter.moved(percent, bytes_moved)
         report(meter.progress("copying", part))
 
-    async with _target(plan) as target, unshrunk(plan.source.paths):
+    async with _target(plan) as target, unshrunk(plan.source.lengths):
         if plan.tool == "qemu-img":
             await _by_qemu_img(plan, target, moved, report, manner.inherit)
         else:
@@ -74,12 +74,18 @@ async def copy(plan: Plan, report: Report, manner: Manner) -> int:
     return meter.total
 
 
+def _patience(plan: Plan, manner: Manner) -> float:
+    """Seconds without movement until a copy has stalled: more than held back requests take."""
+    limit = plan.flags.limit
+    return manner.stall_time if limit is None else max(manner.stall_time, 2 * IN_FLIGHT / limit)
+
+
 async def _verify(
     plan: Plan, target: Disk, allocation: Allocation, report: Report, manner: Manner
 ) -> None:
     """Read both ends whole, past every cache, and compare them. Raises VerifyFailed."""
     meter = Meter(allocation, of_data=False)
-    watchdog = Watchdog("qemu-img", manner.stall_time)
+    watchdog = Watchdog("qemu-img", _patience(plan, manner))
 
     def moved(percent: float | None, bytes_moved: int) -> None:
         watchdog.saw(percent, bytes_moved)
@@ -114,7 +120,9 @@ async def _by_qemu_img(
     plan: Plan, target: Disk, moved: qemu_img.Moved, report: Report, inherit: Sequence[int]
 ) -> None:
     async with _flushed(target, report):
-        await qemu_img.convert(plan.source.node, target.node, plan.flags, moved, inherit=inherit)
+        await qemu_img.convert(
+            plan.source.node, target.writable, plan.flags, moved, inherit=inherit
+        )
 
 
 async def _by_nbdcopy(

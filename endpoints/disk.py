@@ -2,12 +2,16 @@
 
 import os
 import stat
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import trio
 
 from endpoints.locks import Lock, Mode
+from endpoints.unshrunk import lengths
 from endpoints.url import IscsiUrl, NbdUnixUrl, NbdUrl, NetworkUrl, PathUrl, RbdUrl, Url
 from processes import nbd, qemu_img
 from processes.qemu_img import Node
@@ -37,10 +41,11 @@ class Disk:
     node: the tree of block nodes to open, written by us. size: virtual size in bytes.
     direct: it can be opened without the page cache. files: the files and devices that it is made
     of, as (st_dev, st_ino) or for a device (st_rdev, 0): two disks that share one are one.
-    paths: of the local files and devices that it is read from.
-    Of a target alone: sparse: it is to stay thin. is_zero: it is known to read as zeros.
-    backing: what it lies over and is read through where it holds nothing itself. layer: only what
-    the source holds above its own backing file is copied, since the target's holds the rest.
+    lengths: bytes of the local files and devices that it is read from, by path.
+    Of a target alone: sparse: it is to stay thin. preallocated: its space is taken and stays so.
+    is_zero: it is known to read as zeros. backing: what it lies over and is read through where it
+    holds nothing itself. layer: only what the source holds above its own backing file is copied,
+    since the target's holds the rest.
     """
 
     url: Url
@@ -50,11 +55,19 @@ class Disk:
     node: Node
     direct: bool = True
     files: frozenset[tuple[int, int]] = frozenset()
-    paths: tuple[str, ...] = ()
+    lengths: Mapping[str, int] = field(default_factory=dict)
     sparse: bool = False
+    preallocated: bool = False
     is_zero: bool = False
     backing: Node | None = None
     layer: bool = False
+
+    @property
+    def writable(self) -> Node:
+        """The node to write through: no holes are made in a file whose space is taken."""
+        if not self.preallocated or self.format != "raw":
+            return self.node
+        return {**self.node, "file": {**self.node["file"], "discard": "ignore"}}
 
     @property
     def local(self) -> bool:
@@ -102,7 +115,7 @@ def file_locks(files: frozenset[tuple[int, int]], mode: Mode) -> list[Lock]:
 def files_of(url: Url) -> frozenset[tuple[int, int]]:
     """The file or device at a path, if there is one."""
     try:
-        return frozenset([identity(os.stat(url.path))] if isinstance(url, PathUrl) else [])
+        return _identities((url.path,)) if isinstance(url, PathUrl) else frozenset()
     except OSError:
         return frozenset()
 
@@ -129,7 +142,7 @@ async def source(url: Url, format: Format | None, policy: Policy) -> Disk:
         size=chain.virtual_size,
         node=chain.node(),
         files=await trio.to_thread.run_sync(_identities, chain.files),
-        paths=chain.files,
+        lengths=await trio.to_thread.run_sync(lengths, chain.files),
     )
 
 
@@ -158,12 +171,24 @@ def local_disk(url: PathUrl, chain: Chain, files: tuple[str, ...]) -> Disk:
         node=chain.node(),
         direct=all(map(_direct, chain.files)),
         files=_identities(files),
-        paths=chain.files,
+        lengths=lengths(chain.files),
     )
 
 
 def _identities(paths: tuple[str, ...]) -> frozenset[tuple[int, int]]:
-    return frozenset(identity(os.stat(path)) for path in paths)
+    return frozenset(one for path in paths for one in _made_of(path))
+
+
+def _made_of(path: str) -> list[tuple[int, int]]:
+    """What a path leads to, and for a loop device the file behind it as well."""
+    status = os.stat(path)
+    found = [identity(status)]
+    if stat.S_ISBLK(status.st_mode):
+        device = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+        with suppress(OSError):  # no loop device
+            behind = Path(f"/sys/dev/block/{device}/loop/backing_file").read_text().rstrip("\n")
+            found += _made_of(behind)
+    return found
 
 
 async def _path_target(url: PathUrl, format: Format, create_under: tuple[str, ...]) -> Target:
@@ -198,7 +223,8 @@ def _local_target(url: PathUrl, format: Format, create_under: tuple[str, ...]) -
         size=_writable_length(url.path, real),
         node={"driver": "raw", "file": {"driver": driver, "filename": real}},
         direct=_direct(real),
-        files=frozenset([identity(status)]),
+        files=_identities((real,)),
+        preallocated=not block and status.st_blocks * 512 >= status.st_size > 0,
     )
 
 

@@ -74,6 +74,7 @@ class CopyDataDivEndpoint:
         return replace(
             await trio.to_thread.run_sync(disk.local_disk, self.url, chain, made_of),
             sparse=found.metadata.type == "SPARSE",
+            preallocated=found.metadata.type == "PREALLOCATED",
             backing=Chain(tuple(below)).node() if below else None,
             layer=self.layer,
         )

@@ -75,15 +75,35 @@ async def held(
     error wins.
     """
     wanted = ordered(locks)
-    fd = _opened()
+    fd = await _all(wanted, waiting)
     try:
-        for lock in wanted:
-            await _acquire(fd, lock, waiting)
         yield fd
         for lock in reversed(wanted):
             release(fd, lock)
     finally:
         os.close(fd)
+
+
+async def _all(wanted: list[Lock], waiting: Callable[[Lock], None]) -> int:
+    """The descriptor that holds them all, of the file that is in its place when they are held."""
+    while True:
+        fd = _opened()
+        try:
+            for lock in wanted:
+                await _acquire(fd, lock, waiting)
+            if _in_place(fd):
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)  # it was replaced: those who come after us would lock another file
+
+
+def _in_place(fd: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(Path(FOLDER, NAME)))
+    except FileNotFoundError:
+        return False
 
 
 def release(fd: int, lock: Lock) -> None:

@@ -33,10 +33,14 @@ class Plan:
         if self.tool == "qemu-img":
             over = ", over a backing file" if self.flags.backing else ""
             flags = replace(self.flags, backing=None).argv()
-            return f"qemu-img, {ends}{over}, {' '.join(flags)}"
+            return f"qemu-img, {ends}{over}, {' '.join(flags)}{self._limit}"
         served = " through qemu-nbd" if self.serve_target else ""
         zero = ", --destination-is-zero" if self.flags.target_is_zero else ""
-        return f"nbdcopy from qemu-nbd, {ends}{served}, --flush{zero}"
+        return f"nbdcopy from qemu-nbd, {ends}{served}, --flush{zero}{self._limit}"
+
+    @property
+    def _limit(self) -> str:
+        return "" if self.flags.limit is None else f", at most {self.flags.limit} bytes/s"
 
 
 def choose(

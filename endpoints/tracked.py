@@ -103,7 +103,7 @@ class TrackedLease:
                 async with self._held() as (grant, record):
                     await self._record_failure(grant, record, error)
                 return
-            except Error as e:
+            except (Error, OSError) as e:
                 log.warning("lease %s: %s", self._lease_id, e)
         error.add_note(f"lease {self._lease_id} stays PENDING: fence it")
 
@@ -123,9 +123,10 @@ class TrackedLease:
         # must not keep us here.
         with trio.CancelScope(shield=True, deadline=trio.current_time() + FAIL_TIME):
             try:
-                await grant.write(self._ended(record, JobStatus.FAILED))
-                return
-            except Error as e:
+                if not grant.in_doubt:
+                    await grant.write(self._ended(record, JobStatus.FAILED))
+                    return
+            except (Error, OSError) as e:
                 log.warning("lease %s: %s", self._lease_id, e)
         error.add_note(f"lease {self._lease_id} may stay PENDING: look at its status, fence it")
 

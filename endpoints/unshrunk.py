@@ -1,7 +1,7 @@
 """A source that gets shorter while it is read: QEMU reads zeros behind its end and says nothing."""
 
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import trio
@@ -10,21 +10,25 @@ from protocol.errors import SourceShrank
 
 
 @asynccontextmanager
-async def unshrunk(paths: Sequence[str]) -> AsyncGenerator[None]:
-    """Raise SourceShrank after a body in which a file or device got shorter, or another one.
+async def unshrunk(before: Mapping[str, int]) -> AsyncGenerator[None]:
+    """Raise SourceShrank when a file or device is shorter than it was, before or after the body.
 
-    paths: of everything local that the source is read from.
+    before: bytes of everything local that the source is read from, when it was inspected.
     """
-    before = await trio.to_thread.run_sync(_lengths, paths)
+    await trio.to_thread.run_sync(_check, before)
     yield
-    after = await trio.to_thread.run_sync(_lengths, paths)
-    for path, length in before.items():
-        if after[path] < length:
-            raise SourceShrank(path, length, after[path])
+    await trio.to_thread.run_sync(_check, before)
 
 
-def _lengths(paths: Sequence[str]) -> dict[str, int]:
+def lengths(paths: Sequence[str]) -> dict[str, int]:
+    """Bytes of each file or device. Blocks."""
     return {path: _length(path) for path in paths}
+
+
+def _check(before: Mapping[str, int]) -> None:
+    for path, length in before.items():
+        if (now := _length(path)) < length:
+            raise SourceShrank(path, length, now)
 
 
 def _length(path: str) -> int:

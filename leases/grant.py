@@ -41,6 +41,7 @@ class Grant:
         self.sectors = sectors
         self.fd = fd
         self._geometry = geometry
+        self.in_doubt = False
         self._leader = leader
         self._lost = lost
 
@@ -55,9 +56,19 @@ class Grant:
     async def write(self, record: JobRecord | None) -> None:
         """Write the value block: check, write, read back, check.
 
+        Cancelled, it is left behind if it hangs, and the grant is in doubt: the lease must not be
+        given back while that write may still land.
         Raises LeaseLost (from the first check: nothing was written) and SanlockLVBError (703).
         """
-        await run(self.put, record)
+        await trio.lowlevel.checkpoint_if_cancelled()  # here: from now on the write is begun
+        self.in_doubt = True  # until it is known to have ended, well or not
+        await run(self._put, record, abandon=True)
+
+    def _put(self, record: JobRecord | None) -> None:
+        try:
+            self.put(record)
+        finally:
+            self.in_doubt = False
 
     async def wait_lost(self) -> LeaseLost:
         """Return when the lease is seen to be lost."""

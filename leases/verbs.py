@@ -30,7 +30,7 @@ async def info(store: Store, lease_id: str) -> Lease:
         with store.volume.open() as sectors:
             return store.volume.lookup(sectors, lease_id)
 
-    return await run(work)
+    return await run(work, abandon=True)  # it only reads
 
 
 async def leases(store: Store) -> list[Listed]:

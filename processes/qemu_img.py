@@ -17,7 +17,7 @@ import trio
 from processes.allocation import Allocation
 from processes.private_folder import private_folder
 from processes.tool import BACKGROUND, Limits, run, spawned
-from protocol.errors import BadOutput, ToolStalled
+from protocol.errors import BadOutput, ToolFailed, ToolStalled
 
 Node = Mapping[str, Any]
 
@@ -27,6 +27,7 @@ MAP_SECONDS = 300.0
 MAP = Limits(cpu=120, memory=1 << 30, seconds=MAP_SECONDS)
 TICK = 0.25  # seconds between looks at the counters
 DIFFERENT = 1  # exit status of compare
+_LOST_BITMAPS = "Lost persistent bitmaps"
 _PERCENT = re.compile(r"\((\d{1,3}(?:\.\d+)?)/100%\)")
 
 Moved = Callable[[float | None, int], None]
@@ -77,13 +78,21 @@ class Flags:
     backing: Node | None = None
     bitmaps: bool = False
 
+    @property
+    def throttles_source(self) -> bool:
+        """Whether the limit is laid on what is read: `-r` counts the zeros of holes as well.
+
+        Not with a filter over the source where qemu-img looks at the layers of that.
+        """
+        return self.limit is not None and self.backing is None and not self.bitmaps
+
     def argv(self) -> list[str]:
         flags = ["-t", self.cache, "-T", self.source_cache]
         if self.target_is_zero:
             flags.append("--target-is-zero")
         if self.unordered:
             flags += ["-W", "-m", "8"]
-        if self.limit is not None:
+        if self.limit is not None and not self.throttles_source:
             flags += ["-r", str(self.limit)]
         if self.backing is not None:
             flags += ["-B", ref(self.backing)]
@@ -193,13 +202,16 @@ async def convert(
     It never flushes: its exit status would say nothing about that, and a disk may tell only the
     first who asks of an error. The caller has to flush and check.
     """
-    argv = ["qemu-img", "convert", "-p", "-n", *flags.argv()]
+    throttle, source = throttled(source, flags.limit if flags.throttles_source else None)
+    argv = ["qemu-img", "convert", *throttle, "-p", "-n", *flags.argv()]
     argv += ["-O", target["driver"], ref(source), ref({**target, "cache": {"no-flush": True}})]
     async with spawned(argv, inherit=inherit, priority=BACKGROUND) as tool:
         while (piece := await tool.piece(TICK)) is not None:
             # What was written: it reads far ahead of a target that is slow or held back.
             moved(percent(piece), tool.bytes_written())
         await tool.check()
+        if flags.bitmaps and _LOST_BITMAPS in tool.tail:  # written at the close, with exit 0
+            raise ToolFailed(tool.name, 0, tool.tail)
 
 
 def percent(piece: str) -> float | None:

@@ -348,3 +348,12 @@ async def test_a_byte_flipped_between_copy_and_verify_fails_the_job(volumes: Vol
     assert job.status is Status.FAILED
     assert "does not hold" in str(job.error)
     assert volumes.state(target) == ("ILLEGAL", 0)
+
+
+async def test_space_that_was_taken_for_a_volume_stays_taken(volumes: Volumes) -> None:
+    source = await volumes.make(new_id())
+    target = await volumes.make(new_id(), preallocated=True)
+    job = await volumes.copied(volumes.end(source), volumes.end(target, 0))
+    assert job.status is Status.DONE, repr(job.error)
+    assert Path(target.path).stat().st_blocks * 512 >= SIZE
+    assert await volumes.same(source, target)

@@ -303,7 +303,8 @@ async def timed(source: Path, target: Path, flags: Flags) -> float:
         (Flags(cache="writethrough", source_cache="writeback"), ["-t", "writethrough"]),
         (Flags(target_is_zero=True), ["--target-is-zero"]),
         (Flags(unordered=True), ["-W", "-m", "8"]),
-        (Flags(limit=1000), ["-r", "1000"]),
+        (Flags(limit=1000), []),
+        (Flags(limit=1000, bitmaps=True), ["-r", "1000", "--bitmaps", "--skip-broken-bitmaps"]),
     ],
 )
 def test_flags_say_what_was_decided(flags: Flags, argv: list[str]) -> None:
