@@ -350,3 +350,20 @@ def test_a_missing_file_is_locked_by_where_it_will_be(tmp_path: Path) -> None:
     before = names(tmp_path / "missing")
     (tmp_path / "missing").touch()
     assert before < names(tmp_path / "missing")
+
+
+async def test_a_lock_file_that_was_replaced_is_noticed(folder: Path) -> None:
+    """Else those who hold the old file and those who open the new one would not see each other."""
+    waiting = trio.Event()
+    got: list[os.stat_result] = []
+
+    async def second() -> None:
+        async with held([lock("a")], lambda _: waiting.set()) as fd:
+            got.append(os.fstat(fd))
+
+    async with trio.open_nursery() as nursery, held([lock("a")]):
+        nursery.start_soon(second)
+        with trio.fail_after(WAIT):
+            await waiting.wait()
+        (folder / locks.NAME).unlink()
+    assert os.path.samestat(got[0], (folder / locks.NAME).stat())

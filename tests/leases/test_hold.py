@@ -175,3 +175,52 @@ async def test_an_unpublished_lease_is_not_held(store: EmbeddedStore) -> None:
         async with hold(store, lease):
             raise AssertionError
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_a_write_that_hangs_is_left_behind_and_the_lease_kept_from_others(
+    store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for storage that does not answer: that write may still land, so nobody else may
+    get the lease before."""
+    lease = await create(store)
+    answered = threading.Event()
+    put = Grant.put
+
+    def hanging(grant: Grant, record: JobRecord | None) -> None:
+        answered.wait()
+        put(grant, record)
+
+    monkeypatch.setattr(Grant, "put", hanging)
+    monkeypatch.setattr("leases.hold.RELEASE_TIMEOUT", 0.1)
+
+    async def given_up() -> None:
+        async with hold(store, lease) as grant:
+            with trio.move_on_after(0.05):
+                await grant.write(JobRecord({"type": "JOB"}))
+
+    try:
+        with pytest.raises(ReleaseLockFailure):
+            await given_up()
+        assert await store.owners(lease) == [1]
+    finally:
+        answered.set()
+
+
+async def test_a_write_that_ends_late_lets_the_lease_go(
+    store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = await create(store)
+    answered = threading.Event()
+    put = Grant.put
+
+    def slow(grant: Grant, record: JobRecord | None) -> None:
+        answered.wait()
+        put(grant, record)
+
+    monkeypatch.setattr(Grant, "put", slow)
+    async with hold(store, lease) as grant:
+        with trio.move_on_after(0.05):
+            await grant.write(JobRecord({"type": "JOB"}))
+        answered.set()
+    assert await store.owners(lease) == []
+    assert (await verbs.status(store, "a")).metadata == {"type": "JOB"}
