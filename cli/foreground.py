@@ -58,9 +58,10 @@ async def copied(order: Order, out: Output, interrupt: Interrupt) -> int:
 
 async def with_domains(order: Order) -> Order:
     """The order with the domains of its volumes. Raises StorageDomainDoesNotExist (358) ..."""
-    check(order)
     ids = {name.split("/")[0] for name in order.volumes}
-    return replace(order, domains={sd_id: await known.opened(sd_id) for sd_id in ids})
+    domains = {sd_id: await known.opened(sd_id) for sd_id in ids}
+    check(order)
+    return replace(order, domains=domains)
 
 
 async def _prepared(order: Order, job_id: str) -> Tracking:
