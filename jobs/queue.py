@@ -5,6 +5,7 @@ import itertools
 
 import trio
 
+from jobs.bandwidth import share
 from jobs.job import Job
 from jobs.status import Status
 
@@ -18,8 +19,9 @@ class Queue:
     Not thread safe: it belongs to the trio thread.
     """
 
-    def __init__(self, concurrency: int = CONCURRENCY) -> None:
-        """Raises ValueError: less than one at once."""
+    def __init__(self, concurrency: int = CONCURRENCY, *, total: int | None = None) -> None:
+        """total: bytes per second of all jobs together. Raises ValueError: none at once."""
+        self.total = total
         self.running = 0
         self._concurrency = 0
         self._order = itertools.count()
@@ -43,6 +45,10 @@ class Queue:
     def waiting(self) -> tuple[Job, ...]:
         """The jobs that wait, in the order in which they will run."""
         return tuple(job for *_, job in sorted(self._waiting) if job.status is Status.PENDING)
+
+    def limit(self, own: int | None = None) -> int | None:
+        """The limit to begin a job with, in bytes per second; own: what it is limited to itself."""
+        return share(own, self.total, self._concurrency)
 
     def submit(self, job: Job, *, priority: int = 0) -> None:
         """Run `job` when its turn comes; a higher `priority` goes first."""
