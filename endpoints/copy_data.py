@@ -121,7 +121,7 @@ async def copy(
             async with held(_locks(request), waiting) as locks_fd, tracked.taken_up() as grant:
                 plan = await checked(request)
                 async with held(_chain_locks(plan), _busy) as chain_fd:
-                    inherit = (grant.fd, locks_fd, chain_fd)
+                    inherit = (*grant.fds, locks_fd, chain_fd)
                     manner = Manner(inherit, request.stall_time, request.verify)
                     copied = await copy_bytes(plan, report, manner)
                 last_byte.shield = True  # no abort between a complete copy and its record

@@ -8,20 +8,18 @@ Source: fcntl(2), "Open file description locks".
 
 import hashlib
 import os
-import stat
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
-from pathlib import Path
 
 import trio
 
 from leases import range_lock
+from processes import host_file
 from protocol.errors import AcquireLockFailure, ReleaseLockFailure
 
-FOLDER = "/run/lock"  # world-writable with the sticky bit, empty after a reboot: Debian's FHS
 NAME = "leasehold.targets"
 FIRST_WAIT = 0.01  # seconds; doubled up to LONGEST_WAIT
 LONGEST_WAIT = 0.25
@@ -87,23 +85,16 @@ async def held(
 async def _all(wanted: list[Lock], waiting: Callable[[Lock], None]) -> int:
     """The descriptor that holds them all, of the file that is in its place when they are held."""
     while True:
-        fd = _opened()
+        fd = host_file.opened(NAME)
         try:
             for lock in wanted:
                 await _acquire(fd, lock, waiting)
-            if _in_place(fd):
+            if host_file.in_place(fd, NAME):
                 return fd
         except BaseException:
             os.close(fd)
             raise
         os.close(fd)  # it was replaced: those who come after us would lock another file
-
-
-def _in_place(fd: int) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), os.stat(Path(FOLDER, NAME)))
-    except FileNotFoundError:
-        return False
 
 
 def release(fd: int, lock: Lock) -> None:
@@ -128,31 +119,3 @@ async def _acquire(fd: int, lock: Lock, waiting: Callable[[Lock], None]) -> None
         waiting(lock)
         await trio.sleep(wait)
         wait = min(wait * 2, LONGEST_WAIT)
-
-
-def _opened() -> int:
-    """A new description of the lock file, which every user of the host may open and lock."""
-    path = str(Path(FOLDER, NAME))
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        try:
-            # Without O_CREAT first: the kernel refuses that for another user's file in a folder
-            # with the sticky bit (proc(5), fs.protected_regular).
-            fd = os.open(path, flags)
-        except FileNotFoundError:
-            fd = _created(path, flags)
-    except OSError as e:
-        raise AcquireLockFailure(path, e.strerror or str(e)) from e
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise AcquireLockFailure(path, "it is not a regular file; remove it")
-    return fd
-
-
-def _created(path: str, flags: int) -> int:
-    try:
-        fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
-    except FileExistsError:  # another process was faster
-        return os.open(path, flags)
-    os.fchmod(fd, 0o666)  # the umask took bits away
-    return fd

@@ -91,7 +91,7 @@ class EmbeddedStore(Store):
             except OSError as e:
                 return f"{sectors.path} cannot be looked at: {e}"
 
-        return Grant(lease, sectors, self.geometry, leader=ours, lost=lost, fd=sectors.fd)
+        return Grant(lease, sectors, self.geometry, leader=ours, lost=lost, fds=(sectors.fd,))
 
     def _locked(self, path: str, offset: int) -> Sectors | None:
         """Open `path` and lock the slot at `offset`; None: somebody holds a part of it."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import trio
 
+from leases import leader as leaders
 from leases import lvb, value_block
 from leases.geometry import Geometry
 from leases.lease import Lease
@@ -18,7 +19,7 @@ _WATCH_SECONDS = 1.0
 class Grant:
     """A lease that is held, until the store takes it back.
 
-    `fd` is to be inherited (pass_fds) by every process that can write under this lease: the lease
+    `fds` are to be inherited (pass_fds) by every process that can write under this lease: the lease
     is held until all of them are gone, even when this process is killed.
     verify, load and put block; check, read and write are the same in a worker thread.
     """
@@ -31,15 +32,18 @@ class Grant:
         *,
         leader: bytes | None,
         lost: Callable[[], str | None],
-        fd: int,
+        fds: tuple[int, ...],
+        alarm: int | None = None,
     ) -> None:
         """leader: its sector as it stands while the lease is ours; None: not looked at.
 
-        lost: the store's own reasons to say that the lease is no longer ours.
+        lost: the store's own reasons to say that the lease is no longer ours. alarm: a descriptor
+        that becomes readable when there may be one.
         """
         self.lease = lease
         self.sectors = sectors
-        self.fd = fd
+        self.fds = fds
+        self._alarm = alarm
         self._geometry = geometry
         self.in_doubt = False
         self._leader = leader
@@ -73,7 +77,11 @@ class Grant:
     async def wait_lost(self) -> LeaseLost:
         """Return when the lease is seen to be lost."""
         while True:
-            await trio.sleep(_WATCH_SECONDS)
+            with trio.move_on_after(_WATCH_SECONDS):
+                if self._alarm is None:
+                    await trio.sleep_forever()
+                else:
+                    await trio.lowlevel.wait_readable(self._alarm)
             try:
                 # Abandoned when the body ends: a look that hangs must not keep the lease.
                 await run(self.verify, abandon=True)
@@ -109,4 +117,6 @@ class Grant:
             leader = self.sectors.read(self.lease.offset, self._geometry.sector)
         except OSError as e:
             return f"its leader cannot be read: {e}"
-        return None if leader == ours else "its leader was changed by somebody else"
+        if leaders.owned_alike(leader, ours):
+            return None
+        return "its leader was changed by somebody else"

@@ -84,6 +84,15 @@ def acquired(sector: bytes) -> bytes:
     return _sealed(data)
 
 
+def owned_alike(one: bytes, other: bytes) -> bool:
+    """Are these two sectors of one leader under one owner?
+
+    Behind the checksum stands who wrote last: another host that lost a race for the lease may
+    write its winner's leader once more.
+    """
+    return one[: _CHECKSUM_AT + _CHECKSUM.size] == other[: _CHECKSUM_AT + _CHECKSUM.size]
+
+
 def _sealed(data: bytearray) -> bytes:
     _CHECKSUM.pack_into(data, _CHECKSUM_AT, checksum(bytes(data[:_CHECKSUM_AT])))
     return bytes(data)

@@ -125,6 +125,20 @@ class ReleaseLockFailure(Error):
 
 
 @dataclass(eq=False)
+class AcquireHostIdFailure(Error):
+    """The host could not join the lockspace of a domain, or leave it; the reason says the way out.
+
+    The same code as in oVirt.
+    """
+
+    code: ClassVar[int] = 661
+    text: ClassVar[str] = "cannot {verb} the lockspace of domain {sd_id}: {reason}"
+    sd_id: str
+    verb: str
+    reason: str
+
+
+@dataclass(eq=False)
 class SanlockLVBError(Error):
     """The value block of a lease cannot be read, written, or made sense of."""
 
@@ -230,6 +244,27 @@ class WrongStore(Error):
     code: ClassVar[int] = 4008
     text: ClassVar[str] = "domain {sd_id}: {reason}"
     sd_id: str
+    reason: str
+
+
+@dataclass(eq=False)
+class NotJoined(Error):
+    """The sanlock daemon of this host has not joined the lockspace of the domain."""
+
+    code: ClassVar[int] = 4011
+    text: ClassVar[str] = (
+        "this host has not joined domain {sd_id}: `leasehold host join {sd_id} --host-id N`"
+    )
+    sd_id: str
+
+
+@dataclass(eq=False)
+class SanlockUnavailable(Error):
+    """No sanlock daemon answers here."""
+
+    code: ClassVar[int] = 4012
+    text: ClassVar[str] = "no sanlock daemon answers at {run_dir}: {reason}"
+    run_dir: str
     reason: str
 
 

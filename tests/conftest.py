@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 
 import hypothesis
 import pytest
@@ -27,7 +28,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Before any test module is imported: how many inputs a property is tried with."""
+    """Before any test module is imported: how many inputs a property is tried with.
+
+    And signals: tests send SIGHUP to commands, which obey a parent that made them ignore it (nohup).
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     hypothesis.settings.load_profile("full" if config.getoption("--full") else "quick")
 
 

@@ -49,7 +49,7 @@ async def hold_it(store: Store, lease_id: str) -> None:
 async def lend_it(store: Store, lease_id: str) -> None:
     """Hold the lease, and give it to a child of our own; says `ready PID`."""
     async with hold(store, await verbs.info(store, lease_id)) as grant:
-        child = subprocess.Popen(["/bin/sleep", "600"], pass_fds=[grant.fd])
+        child = subprocess.Popen(["/bin/sleep", "600"], pass_fds=grant.fds)
         say(f"ready {child.pid}")
         await until_stdin_ends()
 

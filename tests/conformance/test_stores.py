@@ -108,7 +108,7 @@ async def test_a_child_with_the_descriptor_keeps_the_lease_of_a_killed_holder(
 async def test_a_holder_keeps_the_lease_when_its_child_dies(store: Store) -> None:
     lease = await create(store)
     async with hold(store, lease) as grant:
-        with subprocess.Popen(["/bin/sleep", "600"], pass_fds=[grant.fd]) as child:
+        with subprocess.Popen(["/bin/sleep", "600"], pass_fds=grant.fds) as child:
             child.kill()
         assert len(await store.owners(lease)) == 1
         await grant.check()
@@ -118,7 +118,7 @@ async def test_a_released_lease_is_free_for_all_who_inherited_it(store: Store) -
     """A tool that another task is just starting has a copy of every descriptor until its exec."""
     lease = await create(store)
     async with hold(store, lease) as grant:
-        child = subprocess.Popen(["/bin/sleep", "600"], pass_fds=[grant.fd])
+        child = subprocess.Popen(["/bin/sleep", "600"], pass_fds=grant.fds)
     try:
         assert await store.owners(lease) == []
         async with hold(store, lease):

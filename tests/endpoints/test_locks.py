@@ -14,6 +14,7 @@ from endpoints import disk, locks
 from endpoints.locks import Deadlock, Lock, Mode, held, ordered, try_acquire
 from endpoints.url import PathUrl
 from leases import range_lock
+from processes import host_file
 from protocol.errors import AcquireLockFailure, ReleaseLockFailure
 from tests.servers import WAIT, ended
 
@@ -25,7 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Locks of this test alone."""
     place = tmp_path / "lock"
     place.mkdir()
-    monkeypatch.setattr(locks, "FOLDER", str(place))
+    monkeypatch.setattr(host_file, "FOLDER", str(place))
     return place
 
 
@@ -35,7 +36,7 @@ def lock(name: str, mode: Mode = EXCLUSIVE, namespace: str = "test") -> Lock:
 
 def is_free(*wanted: Lock) -> bool:
     """Whether somebody else could have all of them now."""
-    fd = locks._opened()
+    fd = host_file.opened(locks.NAME)
     try:
         return all(try_acquire(fd, one) for one in wanted)
     finally:
@@ -44,9 +45,9 @@ def is_free(*wanted: Lock) -> bool:
 
 HOLDER = """
 import os, sys, trio
-from endpoints import locks
+from processes import host_file
 from endpoints.locks import Lock, Mode, held
-locks.FOLDER = sys.argv[1]
+host_file.FOLDER = sys.argv[1]
 async def main():
     wanted = Lock("test", sys.argv[2], Mode[sys.argv[3]])
     async with held([wanted], lambda lock: print("waiting", flush=True)):
@@ -59,7 +60,7 @@ trio.run(main)
 @contextmanager
 def holder(name: str, mode: Mode = EXCLUSIVE) -> Iterator[subprocess.Popen[str]]:
     """Another process that takes the lock and keeps it until it reads a line."""
-    argv = [sys.executable, "-c", HOLDER, locks.FOLDER, name, mode.name]
+    argv = [sys.executable, "-c", HOLDER, host_file.FOLDER, name, mode.name]
     process = subprocess.Popen(
         argv,
         cwd=Path(__file__).parents[2],

@@ -162,7 +162,7 @@ async def test_a_volume_replaced_as_it_is_locked_is_opened_again(
     monkeypatch.setattr(range_lock, "lock", late)
     async with hold(store, lease) as grant:
         assert replaced
-        assert os.fstat(grant.fd).st_ino == os.stat(store.path).st_ino
+        assert os.fstat(grant.fds[0]).st_ino == os.stat(store.path).st_ino
         assert await store.owners(lease) == [1]
 
 

@@ -1,0 +1,65 @@
+"""Who can still write under a lease of this host's present or former membership in a lockspace.
+
+When the daemon dies, its leases are no longer renewed, but it knows nothing of them either when it
+is started again: were the lockspace joined at once, others would take leases whose writers still
+live here. So every holder shares a lock of the kernel with all that inherited from it, and joining
+needs that lock alone. The kernel drops it when the last of them is gone, with all its threads and
+what they had begun to write. Source: docs/failures.md, fcntl(2) "Open file description locks".
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from leases import daemon, range_lock
+from processes import host_file
+
+NAME = "leasehold.writers"
+
+
+def covered(sd_id: str) -> int | None:
+    """A descriptor to be inherited by every process that can write; None: it is being joined."""
+    while True:
+        fd = host_file.opened(NAME)
+        try:
+            got = range_lock.lock(fd, _place(sd_id), 1, shared=True)
+            if got and host_file.in_place(fd, NAME):
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+        if not got:
+            return None
+
+
+@contextmanager
+def none_left(sd_id: str) -> Iterator[bool]:
+    """Is there no such process? While the body of a True runs, none can begin to be one."""
+    fd = host_file.opened(NAME)
+    try:
+        yield range_lock.lock(fd, _place(sd_id), 1)
+    finally:
+        os.close(fd)
+
+
+def process_ids() -> list[int]:
+    """The processes that have the file open, of all domains: for a message to people, as far as
+    this user may see them."""
+    found = set()
+    name = str(Path(host_file.FOLDER, NAME))
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if os.readlink(link) == name:
+                found.add(int(link.parts[2]))
+        except OSError:
+            continue
+    return sorted(found - {os.getpid()})
+
+
+def _place(sd_id: str) -> int:
+    """The byte of a lockspace of the daemon that this process talks to; as endpoints/locks.py."""
+    name = f"{os.path.realpath(daemon.run_dir())}\0{sd_id}"
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 2
