@@ -36,7 +36,7 @@ def sweep(store: Store, lock: Grant, found: Index) -> bool:
     freed = False
     for place in found.updating():
         offset = volume.geometry.offset(place.number)
-        if store.write_slot(offset, slot.cleared(volume.geometry)):
+        if store.write_slot(lock, offset, slot.cleared(volume.geometry)):
             reached("sweep", "slot")
             write(volume, lock, place.number, EMPTY, over=place.record)
             reached("sweep", "record")

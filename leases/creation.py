@@ -62,7 +62,7 @@ def _create(
     made = slot.fresh(volume.geometry, volume.sd_id, lease_id, block)
     # A record of the same id is used again, even if others are free: no id stands twice.
     numbers = _free(store, lock, found) if place is None else [place.number]
-    number = _written(store, numbers, made)
+    number = _written(store, lock, numbers, made)
     if number is None:
         if place is not None:
             raise LeaseExists(lease_id, "it was deleted by force and is still held")
@@ -83,10 +83,10 @@ def _free(store: Store, lock: Grant, found: Index) -> Iterator[int]:
         yield from store.volume.index(lock.sectors).free()
 
 
-def _written(store: Store, numbers: Iterable[int], made: slot.Slot) -> int | None:
+def _written(store: Store, lock: Grant, numbers: Iterable[int], made: slot.Slot) -> int | None:
     """Write the slot to the first place that nobody holds."""
     for number in numbers:
-        if store.write_slot(store.volume.geometry.offset(number), made):
+        if store.write_slot(lock, store.volume.geometry.offset(number), made):
             return number
     return None
 

@@ -39,7 +39,7 @@ def _delete(store: Store, lock: Grant, lease_id: str, force: bool) -> None:
             reached("delete", "hidden")
         else:
             # Not while it is held: a release writes into the slot.
-            store.write_slot(lease.offset, slot.cleared(volume.geometry))
+            store.write_slot(lock, lease.offset, slot.cleared(volume.geometry))
             reached("delete", "slot")
     change.sweep(store, lock, found)
 

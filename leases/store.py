@@ -63,12 +63,16 @@ class Store(ABC):
         For those who hold the index lease: nobody else writes slots. Nothing is written.
         """
 
-    def write_slot(self, offset: int, slot: Slot) -> bool:
-        """Write the whole slot at `offset` unless it is held (False)."""
+    def write_slot(self, lock: Grant, offset: int, slot: Slot) -> bool:
+        """Write the whole slot at `offset` unless it is held (False).
+
+        lock: the index lease. Raises LeaseLost when that is not ours any more.
+        """
         grant = self.take_slot(offset)
         if grant is None:
             return False
         with given_back(self, grant):
+            lock.verify()
             slot.write(grant.sectors, self.volume.geometry, offset)
         return True
 

@@ -13,6 +13,7 @@ from leases.geometry import MAX_LEASES, Geometry
 from leases.index import EMPTY, INDEX_SIZE, METADATA_SIZE, RECORD_SIZE, Index, Listed
 from leases.lease import Lease
 from leases.sector import Sectors
+from leases.slot import fresh
 from protocol.errors import (
     AcquireLockFailure,
     BadParameter,
@@ -159,7 +160,17 @@ def format_volume(volume: LeaseVolume, *, now: int, leases: int | None = None) -
         if leases is not None:
             os.posix_fallocate(sectors.fd, 0, volume.geometry.size(leases))
         sectors.write(volume.geometry.index_offset, _empty_index(volume.sd_id, now))
+        if sectors.size() >= volume.geometry.offset(0):  # else it is made when it is needed
+            write_index_lease(volume, sectors)
         os.fsync(sectors.fd)  # the size of the file too, which O_DSYNC need not write
+
+
+def write_index_lease(volume: LeaseVolume, sectors: Sectors) -> None:
+    """Write the slot of the lease around changes of the index, owned by nobody."""
+    lease = volume.index_lease()
+    fresh(volume.geometry, lease.sd_id, lease.lease_id).write(
+        sectors, volume.geometry, lease.offset
+    )
 
 
 def _empty_index(lockspace: str, now: int) -> bytes:

@@ -3,9 +3,14 @@
 import os
 import shutil
 import signal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from tests.sanlock_hosts import Hosts
 
 # Slow machines and slow storage are no reason to fail; a failure prints how to repeat it.
 hypothesis.settings.register_profile(
@@ -30,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Before any test module is imported: how many inputs a property is tried with.
 
-    And signals: tests send SIGHUP to commands, which obey a parent that made them ignore it (nohup).
+    And signals: tests send SIGHUP to commands, which obey a parent that made them ignore it.
     """
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     hypothesis.settings.load_profile("full" if config.getoption("--full") else "quick")
@@ -44,6 +49,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if long:
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
+
+
+@pytest.fixture(scope="session")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Hosts"]:
+    """Two hosts for all tests of a process of pytest, which is one of host A; do not hurt them."""
+    from tests.sanlock_hosts import two_hosts  # noqa: PLC0415 - it uses the search path from here
+
+    with two_hosts(tmp_path_factory.mktemp("sanlock")) as both:
+        yield both
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

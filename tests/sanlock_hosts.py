@@ -13,29 +13,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
-
 from tests.conftest import SEARCH_PATH
 from tests.servers import WAIT
 
 # The watchdog is off: it would reset this machine.
-OPTIONS = [
-    "-D",
-    "-w",
-    "0",
-    "-l",
-    "0",
-    "-h",
-    "0",
-    "-U",
-    "root",
-    "-G",
-    "root",
-    "-L",
-    "-1",
-    "-S",
-    "-1",
-]
+OPTIONS = [*("-D", "-w", "0", "-l", "0", "-h", "0"), *("-U", "root", "-G", "root", "-L", "-1")]
 IO_TIMEOUT = 1  # seconds; joining takes three of them, a host is dead after 68 of its silence
 
 
@@ -155,10 +137,3 @@ def two_hosts(folder: Path) -> Iterator[Hosts]:
         for joining in [host.joining(SD_ID, ids) for host in (a, b)]:
             assert joining.wait(WAIT) == 0
         yield Hosts(a, b, SD_ID, ids)
-
-
-@pytest.fixture(scope="session")
-def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
-    """Two hosts for all tests of a process of pytest; they are not to be hurt."""
-    with two_hosts(tmp_path_factory.mktemp("sanlock")) as both:
-        yield both

@@ -1,6 +1,6 @@
 """The store under test, and other processes that use it."""
 
-import os
+import itertools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -48,16 +48,18 @@ Start = Callable[..., Other]
 
 @pytest.fixture(params=KINDS)
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
-    yield made(request.param, tmp_path, leases=SLOTS)
+    hosts = None if request.param == "embedded" else request.getfixturevalue("hosts")
+    yield made(request.param, tmp_path, leases=SLOTS, hosts=hosts)
     Path(tmp_path, "xleases").unlink()  # pytest would keep it
 
 
 @pytest.fixture
-def twin(site: Site, tmp_path: Path) -> Iterator[Site]:
+def twin(site: Site, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
     """Another site just like it, to see what would have been without the fault."""
     folder = tmp_path / "twin"
     folder.mkdir()
-    yield made(site.kind, folder, leases=SLOTS)
+    hosts = None if site.kind == "embedded" else request.getfixturevalue("hosts")
+    yield made(site.kind, folder, leases=SLOTS, hosts=hosts)
     Path(folder, "xleases").unlink()
 
 
@@ -70,6 +72,7 @@ def store(site: Site) -> Store:
 def start(site: Site) -> Iterator[Start]:
     """Start a command of tests/conformance/child.py; it is killed at the end of the test."""
     with ExitStack() as stack:
+        numbers = itertools.count()
 
         def run(*command: str, die_at: str = "", at: Site = site) -> Other:
             popen = stack.enter_context(
@@ -79,7 +82,7 @@ def start(site: Site) -> Iterator[Start]:
                     stdout=subprocess.PIPE,
                     text=True,
                     cwd=ROOT,
-                    env={**os.environ, "LEASEHOLD_DIE_AT": die_at},
+                    env={**at.environment(next(numbers)), "LEASEHOLD_DIE_AT": die_at},
                 )
             )
             stack.callback(popen.kill)

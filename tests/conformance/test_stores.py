@@ -6,13 +6,14 @@ import select
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 import trio
 
 from leases import verbs
 from leases.hold import hold
+from leases.leader import acquired
 from leases.store import Store
 from protocol.errors import (
     AcquireLockFailure,
@@ -20,6 +21,7 @@ from protocol.errors import (
     LeaseLost,
     NoSpace,
     NoSuchLease,
+    ReleaseLockFailure,
     SanlockLVBError,
 )
 from protocol.record import JobRecord
@@ -167,15 +169,18 @@ async def test_a_slot_that_is_anothers_by_now_is_not_held(store: Store) -> None:
 
 async def test_after_a_change_of_the_leader_nothing_is_written(store: Store) -> None:
     lease = await create(store)
-    async with hold(store, lease) as grant:
+    grant = await store.acquire(lease)
+    try:
         with store.volume.open(write=True) as sectors:
-            leader = bytearray(sectors.read(lease.offset, store.volume.geometry.sector))
-            leader[48] += 1  # as if another host had acquired it
-            sectors.write(lease.offset, bytes(leader))
+            leader = sectors.read(lease.offset, store.volume.geometry.sector)
+            sectors.write(lease.offset, acquired(leader))  # as if another host had acquired it
         with pytest.raises(LeaseLost):
             await grant.check()
         with pytest.raises(LeaseLost):
             await grant.write(JobRecord({"x": 1}))
+    finally:
+        with suppress(ReleaseLockFailure):  # sanlock sees it, too
+            await store.release(grant)
     with store.volume.open() as sectors:
         at = lease.offset + store.volume.geometry.lvb_offset
         assert b"PENDING" in sectors.read(at, store.volume.geometry.sector)

@@ -7,6 +7,7 @@ import pytest
 
 from leases import change, index, range_lock, verbs
 from leases.embedded import EmbeddedStore
+from leases.grant import Grant
 from leases.hold import hold
 from leases.index import EMPTY
 from leases.sector import Sectors
@@ -175,8 +176,8 @@ async def test_a_lost_index_lease_publishes_nothing(
 ) -> None:
     real = EmbeddedStore.write_slot
 
-    def replaced_meanwhile(self: EmbeddedStore, offset: int, slot: Slot) -> bool:
-        done = real(self, offset, slot)
+    def replaced_meanwhile(self: EmbeddedStore, lock: Grant, offset: int, slot: Slot) -> bool:
+        done = real(self, lock, offset, slot)
         Path(store.path).rename(store.path + ".old")
         Path(store.path).write_bytes(Path(store.path + ".old").read_bytes())
         return done
@@ -194,11 +195,11 @@ async def test_a_record_that_somebody_else_changed_is_not_written_over(
     real = EmbeddedStore.write_slot
     theirs = index.record("theirs", 0)
 
-    def changed_meanwhile(self: EmbeddedStore, offset: int, slot: Slot) -> bool:
+    def changed_meanwhile(self: EmbeddedStore, lock: Grant, offset: int, slot: Slot) -> bool:
         with open(store.path, "r+b") as file:
             file.seek(store.geometry.index_offset + 512)
             file.write(theirs)
-        return real(self, offset, slot)
+        return real(self, lock, offset, slot)
 
     monkeypatch.setattr(EmbeddedStore, "write_slot", changed_meanwhile)
     with pytest.raises(LeaseLost, match="somebody else"):

@@ -217,8 +217,8 @@ async def test_a_lease_behind_the_first_look_is_found(store: EmbeddedStore) -> N
     assert lock is not None
     offset = store.geometry.offset(number)
     change.write(store.volume, lock, number, index.record("last", offset), over=EMPTY)
+    store.write_slot(lock, offset, fresh(store.geometry, SD_ID, "last"))
     store.give(lock)
-    store.write_slot(offset, fresh(store.geometry, SD_ID, "last"))
     assert (await verbs.info(store, "last")).offset == offset == (1 << 30) - BASE
     assert (await verbs.leases(store)) == [Listed("last", offset, False)]
     assert (await verbs.status(store, "last")).owners == []

@@ -41,6 +41,7 @@ def test_leaders_of_every_step_are_read(number: int) -> None:
         fields["owner_id"],
         fields["owner_generation"],
         fields["timestamp"],
+        fields["write_id"],
     )
 
 

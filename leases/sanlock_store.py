@@ -1,0 +1,221 @@
+"""The sanlock store: leases of several hosts, kept by the daemon of each.
+
+The daemon acquires and releases, and renews the membership of its host in the lockspace. Value
+blocks, slots and index are read and written by this process: docs/decisions/0006.
+Source: docs/formats.md, docs/failures.md.
+"""
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from leases import daemon, ownership, writers
+from leases.daemon import Membership, Refused
+from leases.geometry import DEFAULT, Geometry
+from leases.grant import Grant
+from leases.leader import InvalidLeader, Leader
+from leases.lease import Lease
+from leases.renewals import Renewals
+from leases.sector import Sectors
+from leases.store import Store
+from leases.volume import LeaseVolume, write_index_lease
+from protocol.errors import (
+    AcquireLockFailure,
+    InvalidSlot,
+    NotJoined,
+    ReleaseLockFailure,
+    WrongStore,
+)
+
+ACQUIRE_TIME = 20.0  # seconds; an acquire takes milliseconds, or the minute of an owner's death
+SETTLE_TIME = 1.0  # seconds between writing a missing index lease and acquiring it
+_ENDED = "the sanlock daemon of this host has ended"
+_NAMES_DIFFER = {daemon.NO_LEASE_ON_STORAGE, daemon.WRONG_RESOURCE}
+
+
+@dataclass(frozen=True)
+class SanlockStore(Store):
+    """path: the lease volume (xleases). ids: the lockspace file of the same domain.
+
+    Every use raises NotJoined when the daemon of this host has not joined the lockspace, and
+    SanlockUnavailable when there is none.
+    """
+
+    sd_id: str
+    path: str
+    ids: str
+    geometry: Geometry = DEFAULT
+
+    @property
+    def volume(self) -> LeaseVolume:
+        return LeaseVolume(self.path, self.sd_id, self.geometry)
+
+    def take(self, lease: Lease) -> Grant:
+        membership = self._membership()
+        with ExitStack() as undo:
+            sectors = undo.enter_context(Sectors.open(lease.path, write=True))
+            self._check_free(sectors, lease)
+            cover = writers.covered(self.sd_id)
+            if cover is None:
+                raise NotJoined(self.sd_id)  # it is just joining again
+            undo.callback(os.close, cover)
+            fd = daemon.registered()
+            undo.callback(os.close, fd)
+            self._acquire(fd, lease, sectors)
+            ours = sectors.read(lease.offset, self.geometry.sector)
+            leader = Leader.unpack(ours)
+            if leader.owner_id != membership.host_id or not leader.timestamp:
+                raise AcquireLockFailure(lease.lease_id, f"host {leader.owner_id} has taken it")
+            renewals = Renewals(self.ids, leader.owner_id, leader.owner_generation, self.geometry)
+
+            def lost() -> str | None:
+                # Nothing here asks the daemon, which may be stopped.
+                return _ENDED if daemon.gone(fd) else renewals.missed()
+
+            grant = Grant(
+                lease,
+                sectors,
+                self.geometry,
+                leader=ours,
+                lost=lost,
+                fds=(fd, cover),
+                alarm=fd,
+            )
+            undo.pop_all()
+            return grant
+
+    def give(self, grant: Grant) -> None:
+        try:
+            if grant.fds:
+                daemon.release(grant.fds[0], grant.lease)
+        except Refused as e:
+            raise ReleaseLockFailure(grant.lease.lease_id, str(e)) from e
+        finally:
+            for fd in grant.fds:
+                os.close(fd)
+            grant.sectors.close()
+
+    def take_index(self) -> Grant | None:
+        lease = self.volume.index_lease()
+        try:
+            return self.take(lease)
+        except AcquireLockFailure:
+            return None
+        except InvalidSlot:
+            self._mend_index_lease(lease)
+            return None
+
+    def look(self, lease: Lease) -> list[int]:
+        with Sectors.open(lease.path, write=False) as sectors:
+            return self._owners(sectors, lease.offset)
+
+    def take_slot(self, offset: int) -> Grant | None:
+        sectors = Sectors.open(self.path, write=True)
+        try:
+            if self._owners(sectors, offset):
+                sectors.close()
+                return None
+        except BaseException:
+            sectors.close()
+            raise
+        lease = Lease(self.sd_id, f"slot at {offset}", self.path, offset)
+        return Grant(lease, sectors, self.geometry, leader=None, lost=lambda: None, fds=())
+
+    def _membership(self) -> Membership:
+        for one in daemon.memberships():
+            if one.sd_id == self.sd_id and one.joined:
+                if not _same_file(one.path, self.ids):
+                    reason = f"the daemon has joined its lockspace from another file, {one.path}"
+                    raise WrongStore(self.sd_id, reason)
+                return one
+        raise NotJoined(self.sd_id)
+
+    def _owners(self, sectors: Sectors, offset: int) -> list[int]:
+        """The owner of the slot at `offset`, if there is one."""
+        size = self.geometry.sector
+        try:
+            leader = Leader.unpack(sectors.read(offset, size))
+        except InvalidLeader:
+            return []  # nobody can own what is no lease
+        if not leader.timestamp:
+            return []
+        if not 1 <= leader.owner_id <= 2000:
+            return [leader.owner_id]
+        block = sectors.read(offset + (1 + leader.owner_id) * size, size)
+        try:
+            host = daemon.host(self.sd_id, leader.owner_id)
+        except Refused as e:
+            if e.number == errno.ENOENT:
+                raise NotJoined(self.sd_id) from None
+            host = None
+        return [leader.owner_id] if ownership.counts(leader, host, block) else []
+
+    def _check_free(self, sectors: Sectors, lease: Lease) -> None:
+        """Raise unless the slot is that of `lease`, owned by nobody.
+
+        Before the daemon is asked: an acquire of what a silent host owns blocks for a minute.
+        """
+        try:
+            leader = Leader.unpack(sectors.read(lease.offset, self.geometry.sector))
+        except InvalidLeader as e:
+            raise InvalidSlot(lease.lease_id, str(e)) from None
+        if (leader.space, leader.resource) != (lease.sd_id, lease.lease_id):
+            self._raise_moved(sectors, lease, f"its leader names {leader.resource!r}")
+        if owners := self._owners(sectors, lease.offset):
+            raise AcquireLockFailure(lease.lease_id, f"host {owners[0]} holds it")
+
+    def _acquire(self, fd: int, lease: Lease, sectors: Sectors) -> None:
+        try:
+            with _bounded(lambda: daemon.cancel(fd)):
+                daemon.acquire(fd, lease)
+        except Refused as e:
+            if e.number == errno.ENOSPC:
+                raise NotJoined(self.sd_id) from None
+            if e.number in _NAMES_DIFFER:  # changed since we looked
+                self._raise_moved(sectors, lease, str(e))
+            reason = "a process of this host holds it" if e.number == errno.EEXIST else str(e)
+            raise AcquireLockFailure(lease.lease_id, reason) from None
+
+    def _raise_moved(self, sectors: Sectors, lease: Lease, reason: str) -> None:
+        """The slot is not that of the lease: it is gone or moved, or else damaged."""
+        if lease.path == self.path and lease != self.volume.index_lease():
+            self.volume.confirm(sectors, lease)
+        raise InvalidSlot(lease.lease_id, reason)
+
+    def _mend_index_lease(self, lease: Lease) -> None:
+        """Write the index lease into a volume that another program has made.
+
+        Every host writes the same bytes. One that looked before us may write once more, so wait.
+        """
+        with Sectors.open(self.path, write=True) as sectors:
+            try:
+                Leader.unpack(sectors.read(lease.offset, self.geometry.sector))
+            except InvalidLeader:
+                write_index_lease(self.volume, sectors)
+            else:
+                raise InvalidSlot(lease.lease_id, "its slot belongs to another lease")
+        time.sleep(SETTLE_TIME)
+
+
+def _same_file(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
+
+
+@contextmanager
+def _bounded(cancel: Callable[[], None]) -> Iterator[None]:
+    """Call `cancel` when the body takes too long."""
+    timer = threading.Timer(ACQUIRE_TIME, cancel)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()  # it must not meet a descriptor that is another's by then
