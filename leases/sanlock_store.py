@@ -33,6 +33,8 @@ from protocol.errors import (
 
 ACQUIRE_TIME = 20.0  # seconds; an acquire takes milliseconds, or the minute of an owner's death
 SETTLE_TIME = 1.0  # seconds between writing a missing index lease and acquiring it
+_RELEASING_TIME = 2.0  # seconds that a lease may be between two holders of this host
+_RELEASING_LOOK = 0.005
 _ENDED = "the sanlock daemon of this host has ended"
 _NAMES_DIFFER = {daemon.NO_LEASE_ON_STORAGE, daemon.WRONG_RESOURCE}
 
@@ -171,7 +173,7 @@ class SanlockStore(Store):
     def _acquire(self, fd: int, lease: Lease, sectors: Sectors) -> None:
         try:
             with _bounded(lambda: daemon.cancel(fd)):
-                daemon.acquire(fd, lease)
+                _acquired(fd, lease)
         except Refused as e:
             if e.number == errno.ENOSPC:
                 raise NotJoined(self.sd_id) from None
@@ -199,6 +201,18 @@ class SanlockStore(Store):
             else:
                 raise InvalidSlot(lease.lease_id, "its slot belongs to another lease")
         time.sleep(SETTLE_TIME)
+
+
+def _acquired(fd: int, lease: Lease) -> None:
+    """Acquire, waiting for the daemon to be done with a holder of this host that just died."""
+    deadline = time.monotonic() + _RELEASING_TIME
+    while True:
+        try:
+            return daemon.acquire(fd, lease)
+        except Refused as e:
+            if e.number != errno.EAGAIN or time.monotonic() > deadline:
+                raise
+        time.sleep(_RELEASING_LOOK)
 
 
 def _same_file(one: str, other: str) -> bool:

@@ -4,7 +4,7 @@ Source: docs/formats.md, "Slot".
 """
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from leases import leader
 from leases.geometry import Geometry
@@ -17,10 +17,14 @@ LVB_SIZE = 512
 
 @dataclass(frozen=True)
 class Slot:
-    """A slot to be written: `head` at its start, `lvb` in its place, all the rest zero."""
+    """A slot to be written: `head` at its start, `lvb` in its place, all the rest zero.
+
+    rest: False leaves the rest as it is; until the slot is written for a new lease nobody reads it.
+    """
 
     head: bytes
     lvb: bytes
+    rest: bool = True
 
     def pack(self, geometry: Geometry) -> bytes:
         """The whole slot: `geometry.alignment` bytes."""
@@ -31,6 +35,11 @@ class Slot:
 
     def write(self, sectors: Sectors, geometry: Geometry, offset: int) -> None:
         """Write the whole slot in one piece. The caller holds it."""
+        if not self.rest:
+            # The value block first: a rebuild would take a job in an unnamed slot for a lost lease.
+            sectors.write(offset + geometry.lvb_offset, self.lvb)
+            sectors.write(offset, self.head)
+            return
         pieces = [(0, self.head), (geometry.lvb_offset, self.lvb)]
         sectors.fill(offset, geometry.alignment, pieces)
 
@@ -44,4 +53,4 @@ def fresh(geometry: Geometry, space: str, resource: str, lvb: bytes = bytes(LVB_
 
 def cleared(geometry: Geometry) -> Slot:
     """A slot that belongs to no lease: its leader has empty names."""
-    return fresh(geometry, "", "")
+    return replace(fresh(geometry, "", ""), rest=False)

@@ -6,14 +6,11 @@ noisy machine disturbs both alike. Only the ratio decides.
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -29,22 +26,10 @@ from leases.sector import Sectors
 from leases.store import Store
 from protocol.messages import ExternalEndpoint, JobMetadata, LeaseRef
 from protocol.record import Expectation, JobStatus
+from tests.benchmark_sanlock import sanlock_figures
+from tests.figure import HARDWARE, Figure, Work, measured
 
 MIB = 1 << 20
-HARDWARE = "00000000-0000-4000-8000-000000000000"
-Work = Callable[[int], Awaitable[None]]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """`work` beside `floor`, `rounds` times each; `limit` is the largest ratio that is allowed."""
-
-    name: str
-    floor_name: str
-    work: Work
-    floor: Work
-    limit: float
-    rounds: int
 
 
 class Bench:
@@ -160,25 +145,6 @@ async def one_write(path: str, number: int) -> None:
     await trio.to_thread.run_sync(write)
 
 
-async def measured(figure: Figure) -> bool:
-    works: list[float] = []
-    floors: list[float] = []
-    for number in range(figure.rounds):
-        for work, times in ((figure.floor, floors), (figure.work, works)):
-            began = time.perf_counter()
-            await work(number)
-            times.append(1000 * (time.perf_counter() - began))
-    work_ms, floor_ms = statistics.median(works), statistics.median(floors)
-    ratio = work_ms / floor_ms
-    held: bool = ratio <= figure.limit
-    print(
-        f"{figure.name:39} {work_ms:9.2f} ms   {figure.floor_name:31} {floor_ms:9.2f} ms"
-        f"   ratio {ratio:6.2f}, at most {figure.limit:5.2f}  {'ok' if held else 'MISSED'}",
-        flush=True,
-    )
-    return held
-
-
 async def main(quick: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="leasehold-bench-", dir="/var/tmp") as name:
         folder = Path(name)
@@ -192,6 +158,7 @@ async def main(quick: bool) -> int:
         if not quick:
             large = bench.copies("4 GiB with 2 GiB of data", 4096 * MIB, 2048 * MIB, 1.02, 5)
             held.append(await measured(large))
+    held += await sanlock_figures()
     return 0 if all(held) else 1
 
 

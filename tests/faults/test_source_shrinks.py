@@ -41,6 +41,22 @@ async def test_a_source_that_shrinks_fails_the_job(
     assert not (tmp_path / "new.raw").exists()
 
 
+async def test_a_source_that_shrank_before_the_first_byte_leaves_the_target_as_it_was(
+    copies: Copies, tmp_path: Path
+) -> None:
+    source = raw_image(tmp_path / "source.raw", SIZE, data=pattern(SIZE))
+    target = raw_image(tmp_path / "target.raw", SIZE, data=pattern(SIZE, seed=2))
+
+    def shrink(progress: Progress) -> None:
+        if progress.stage == "preparing":
+            os.truncate(source, 12 * MIB)
+
+    job = copies.job(source, target, await copies.lease(), seen=shrink)
+    await job.run()
+    await copies.assert_failed(job, SourceShrank)
+    assert target.read_bytes() == pattern(SIZE, seed=2)
+
+
 async def test_a_backing_file_that_disappears_fails_the_job(copies: Copies, tmp_path: Path) -> None:
     base = raw_image(tmp_path / "base.raw", SIZE, data=pattern(SIZE))
     top = tmp_path / "top.qcow2"

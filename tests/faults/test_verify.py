@@ -22,15 +22,19 @@ def source(tmp_path: Path) -> Path:
 
 async def test_an_abort_while_verifying_ends_aborted(copies: Copies, source: Path) -> None:
     target = raw_image(source.with_name("target.raw"), SIZE)
+    compared: list[float] = []
 
     def seen(progress: Progress) -> None:
-        if progress.stage == "verifying" and job.status is Status.RUNNING:
-            job.abort()
+        if progress.stage == "verifying":
+            compared.append(progress.stage_percent or 0.0)
+            if job.status is Status.RUNNING:
+                job.abort()
 
     job = copies.job(source, target, await copies.lease(), verify=True, limit=8 * MIB, seen=seen)
     with trio.fail_after(WAIT):
         await job.run()
     assert job.status is Status.ABORTED
+    assert max(compared) < 90, "it was not stopped"
     await copies.assert_recorded(job, JobStatus.FAILED, generation=0)
 
 
@@ -72,8 +76,10 @@ async def test_each_stage_has_its_own_progress_and_the_job_never_runs_backwards(
     copies: Copies, source: Path
 ) -> None:
     seen: list[tuple[str, float, int]] = []
+    times: dict[str, float] = {}
 
     def look(progress: Progress) -> None:
+        times.setdefault(progress.stage, trio.current_time())
         if progress.stage_percent is not None:
             info = job.info()
             seen.append((progress.stage, progress.stage_percent, info["progress"]))
@@ -83,13 +89,18 @@ async def test_each_stage_has_its_own_progress_and_the_job_never_runs_backwards(
         source.with_name("new.raw"),
         await copies.lease(),
         verify=True,
-        limit=32 * MIB,
+        limit=SIZE,
         seen=look,
     )
     await job.run()
+    ended = trio.current_time()
     await copies.assert_done(job)
     stages = {stage: [own for name, own, _ in seen if name == stage] for stage, *_ in seen}
     assert min(stages["verifying"]) < 50 < max(stages["verifying"])
     whole = [percent for *_, percent in seen]
     assert whole == sorted(whole)
     assert max(percent for stage, _, percent in seen if stage == "copying") <= 50
+    for stage, own, percent in seen:
+        assert abs(percent - (own / 2 + 50 * (stage == "verifying"))) <= 1, stage
+    # A lower bound only: what is compared is held back as well, to a second for all of it.
+    assert ended - times["verifying"] > 0.4

@@ -187,7 +187,7 @@ async def test_a_write_that_hangs_is_left_behind_and_the_lease_kept_from_others(
     put = Grant.put
 
     def hanging(grant: Grant, record: JobRecord | None) -> None:
-        answered.wait()
+        answered.wait(10)
         put(grant, record)
 
     monkeypatch.setattr(Grant, "put", hanging)
@@ -195,8 +195,9 @@ async def test_a_write_that_hangs_is_left_behind_and_the_lease_kept_from_others(
 
     async def given_up() -> None:
         async with hold(store, lease) as grant:
-            with trio.move_on_after(0.05):
+            with trio.move_on_after(0.05) as scope:
                 await grant.write(JobRecord({"type": "JOB"}))
+            assert scope.cancelled_caught
 
     try:
         with pytest.raises(ReleaseLockFailure):
@@ -214,13 +215,14 @@ async def test_a_write_that_ends_late_lets_the_lease_go(
     put = Grant.put
 
     def slow(grant: Grant, record: JobRecord | None) -> None:
-        answered.wait()
+        answered.wait(10)
         put(grant, record)
 
     monkeypatch.setattr(Grant, "put", slow)
     async with hold(store, lease) as grant:
-        with trio.move_on_after(0.05):
+        with trio.move_on_after(0.05) as scope:
             await grant.write(JobRecord({"type": "JOB"}))
+        assert scope.cancelled_caught
         answered.set()
     assert await store.owners(lease) == []
     assert (await verbs.status(store, "a")).metadata == {"type": "JOB"}
