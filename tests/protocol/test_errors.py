@@ -18,6 +18,7 @@ CLASSES = [
 OVIRT = {
     "ActionStopped": 443,
     "AcquireLockFailure": 651,
+    "AcquireHostIdFailure": 661,
     "BadParameter": 1000,
     "GenerationMismatch": 911,
     "ImageDoesNotExistInSD": 254,
