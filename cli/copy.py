@@ -7,7 +7,7 @@ import typer
 
 from cli.command import command
 from cli.output import Output
-from cli.parameters import Store, checked_store
+from cli.parameters import Store
 
 Format = Literal["raw", "qcow2"]
 
@@ -89,7 +89,6 @@ def copy(
     Its lease says at any time what became of it: see `leasehold lease status`. A target that is a
     volume says it itself: see `leasehold volume info`. Ctrl-C aborts.
     """
-    kind = checked_store(store)
     from cli.foreground import copied
     from cli.interrupt import run, run_stoppable
     from cli.request import Order, checked_directory, checked_url
@@ -105,7 +104,7 @@ def copy(
         domain=str(domain) if domain else None,
         job_id=str(job_id) if job_id else None,
         keep_lease=keep_lease,
-        store=kind,
+        store=store,
         verify=verify,
         stall_time=float(stall_timeout),
     )

@@ -7,7 +7,7 @@ import typer
 
 from cli.command import command, group, stoppable
 from cli.output import Output
-from cli.parameters import Sd, checked_store
+from cli.parameters import Sd
 
 app = group(
     "domain", "Create, open and look at storage domains.", example="domain open /srv/storage"
@@ -34,16 +34,34 @@ async def create(
     ] = None,
     store: Annotated[
         Literal["embedded", "sanlock"],
-        typer.Option(help="Who keeps the leases; `sanlock` is not available in this version."),
+        typer.Option(help="Who keeps the leases: this host alone, or sanlock for several hosts."),
     ] = "embedded",
+    io_timeout: Annotated[
+        int | None,
+        typer.Option(
+            metavar="S",
+            help="With sanlock: seconds that its hosts wait for storage, 1 to 120; default: 10.",
+        ),
+    ] = None,
 ) -> None:
-    """Create a storage domain in PATH/<id>/ and remember it."""
-    checked_store(store)
+    """Create a storage domain in PATH/<id>/ and remember it.
+
+    Hosts join one of sanlock with `leasehold host join`; to create it no daemon is needed.
+    """
     from cli import known
     from endpoints.domain import create_domain
+    from leases.ids import DEFAULT_IO_TIMEOUT
+    from protocol.errors import BadParameter
 
+    if io_timeout is not None and store != "sanlock":
+        raise BadParameter("--io-timeout", "only a domain of sanlock has one: --store sanlock")
     made = await create_domain(
-        checked_mount(path), sd_id=str(id) if id else None, block_size=block_size, leases=leases
+        checked_mount(path),
+        sd_id=str(id) if id else None,
+        block_size=block_size,
+        leases=leases,
+        store=store,
+        io_timeout=DEFAULT_IO_TIMEOUT if io_timeout is None else io_timeout,
     )
     await known.remember(made)
     out.result(described(made), f"created storage domain {made.id} in {made.path}")
@@ -90,11 +108,16 @@ async def list_(out: Output) -> None:
 @command(app, "info", example="domain info 1dd9f4a2-0c59-4c1c-9d31-6a1d0d4ad2ef")
 @stoppable
 async def info(out: Output, sd: Sd) -> None:
-    """Show one storage domain."""
+    """Show one storage domain: whose it is, and whether this host has joined it."""
     from cli import known
+    from endpoints.domain import sharing
 
-    facts = described(await known.opened(str(sd)))
-    out.result(facts, "\n".join(f"{key + ':':12} {value}" for key, value in facts.items()))
+    domain = await known.opened(str(sd))
+    shared = await sharing(domain)
+    facts = {**described(domain), "store": shared.store, "joined": shared.joined}
+    said = {None: "not known: no daemon answers", True: "yes", False: "no"}[shared.joined]
+    texts = {**facts, "joined": said}
+    out.result(facts, "\n".join(f"{key + ':':12} {value}" for key, value in texts.items()))
 
 
 @command(app, "close", example="domain close 1dd9f4a2-0c59-4c1c-9d31-6a1d0d4ad2ef")

@@ -1,5 +1,6 @@
 """One tracked copy in the foreground: checks, lease, job, and what is told about its end."""
 
+import signal
 import time
 import uuid
 from collections import deque
@@ -19,10 +20,12 @@ from cli.tracking import FIRST_GENERATION, LeaseTracking, Tracking, VolumeTracki
 from endpoints.copy_data import checked, copy
 from endpoints.domain import open_store
 from jobs.job import Job, Report, Status
-from protocol.errors import ActionStopped, Error
+from protocol.errors import ActionStopped, Error, LeaseLost, SanlockLVBError
 
-STOPPING = "stopping: the copy tool is being ended, then the lease is given back"
-STOPPING_ALREADY = "stopping already: it ends when no process can write to the target any more"
+STOPPING = (
+    "stopping: the copy tool is being ended, then the lease is given back",
+    "stopping already: it ends when no process can write to the target any more",
+)
 
 
 async def copied(order: Order, out: Output, interrupt: Interrupt) -> int:
@@ -53,7 +56,7 @@ async def copied(order: Order, out: Output, interrupt: Interrupt) -> int:
         nursery.cancel_scope.cancel()
     if job.status is Status.DONE:
         return await _succeeded(order, tracking, job, out)
-    return await _ended(tracking, job, out)
+    return await _ended(tracking, job, out, interrupt)
 
 
 async def with_domains(order: Order) -> Order:
@@ -94,7 +97,8 @@ def _job(
 def _stop(job: Job, interrupt: Interrupt, said: deque[str]) -> None:
     if job.status.ended:
         return
-    said.append(STOPPING if interrupt.asked == 1 else STOPPING_ALREADY)
+    if interrupt.asked <= len(STOPPING):  # the sanlock daemon asks every second
+        said.append(STOPPING[interrupt.asked - 1])
     if job.status is not Status.PENDING:  # else its work sees that it was asked
         job.abort()
 
@@ -115,11 +119,11 @@ async def _succeeded(order: Order, tracking: Tracking, job: Job, out: Output) ->
     return exits.OK
 
 
-async def _ended(tracking: Tracking, job: Job, out: Output) -> int:
+async def _ended(tracking: Tracking, job: Job, out: Output, interrupt: Interrupt) -> int:
     """Tell of a job that failed or was aborted, and what its lease says."""
     told, text = await tracking.story()
     facts: dict[str, Any] = {**tracking.names, "job": job.info(), **told}
-    aborted = job.status is Status.ABORTED
+    aborted = job.status is Status.ABORTED and not _storage_lost(job, interrupt)
     error = job.error or ActionStopped()
     if out.json:
         out.error(ActionStopped() if aborted else error, facts)
@@ -127,6 +131,13 @@ async def _ended(tracking: Tracking, job: Job, out: Output) -> int:
         out.warn(_story(job, error, aborted=aborted))
         out.warn(text)
     return exits.ABORTED if aborted else exits.after_job(job.error)
+
+
+def _storage_lost(job: Job, interrupt: Interrupt) -> bool:
+    """Was it the sanlock daemon that stopped the job? It sends SIGTERM to all jobs of a host that
+    has lost the storage of its leases: nobody has aborted them. Source: sanlock(8)."""
+    storage = isinstance(job.error, (LeaseLost, SanlockLVBError))
+    return storage and interrupt.by == {signal.SIGTERM}
 
 
 def _story(job: Job, error: Exception, *, aborted: bool) -> str:

@@ -1,15 +1,14 @@
 """Where the state of the command lives, and the lock around changes of it."""
 
-import contextlib
 import fcntl
 import os
-import tempfile
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import trio
 
+from processes import atomic_file
 from protocol.errors import BadParameter
 
 VARIABLE = "LEASEHOLD_HOME"
@@ -46,18 +45,7 @@ async def locked(folder: Path) -> AsyncGenerator[None]:
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace the file at `path`: readers, and we after a crash, see the old or the new whole."""
     with usable(path):
-        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-        _sync_folder(path.parent)
+        atomic_file.write(path, content)
 
 
 @contextmanager
@@ -81,11 +69,3 @@ def _try_lock(fd: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

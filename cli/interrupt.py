@@ -19,14 +19,16 @@ T = TypeVar("T")
 
 
 class Interrupt:
-    """How often a stop was asked for, and what to do about it."""
+    """How often a stop was asked for, by which signals, and what to do about it."""
 
     def __init__(self) -> None:
         self.asked = 0
+        self.by: set[int] = set()
         self._act: Callable[[], None] = lambda: None
 
-    def ask(self) -> None:
+    def ask(self, number: int = signal.SIGINT) -> None:
         self.asked += 1
+        self.by.add(number)
         self._act()
 
     def then(self, act: Callable[[], None]) -> None:
@@ -38,12 +40,11 @@ class Interrupt:
 
 def run(body: Callable[[Interrupt], Awaitable[T]]) -> T:
     """Run `body` in trio. It gets the Interrupt and decides what a signal does."""
-    early = 0
+    early: list[int] = []
 
     def remember(number: int, frame: FrameType | None) -> None:
         # Outside of the receiver below: before it, a request that is not lost.
-        nonlocal early
-        early += 1
+        early.append(number)
 
     # A signal that our parent made us ignore (nohup) stays ignored.
     heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
@@ -56,8 +57,8 @@ def run(body: Callable[[Interrupt], Awaitable[T]]) -> T:
         with trio.open_signal_receiver(*heard) as arrived:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_listen, arrived, interrupt)
-                for _ in range(early):
-                    interrupt.ask()
+                for number in early:
+                    interrupt.ask(number)
                 result = await body(interrupt)
                 nursery.cancel_scope.cancel()
         return result
@@ -89,5 +90,5 @@ def run_stoppable(body: Callable[[], Awaitable[T]]) -> T:
 
 
 async def _listen(arrived: AsyncIterator[int], interrupt: Interrupt) -> None:
-    async for _ in arrived:
-        interrupt.ask()
+    async for number in arrived:
+        interrupt.ask(number)

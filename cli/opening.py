@@ -5,8 +5,7 @@ from typing import TypedDict
 
 from cli import known
 from cli.hardware import hardware_id
-from cli.parameters import StoreKind, checked_store
-from endpoints.domain import open_store
+from endpoints.domain import StoreKind, open_store
 from leases.store import Store
 
 
@@ -19,8 +18,7 @@ class Writer(TypedDict):
 
 async def store_of(sd_id: str, kind: StoreKind, *, change_index: bool = False) -> Store:
     """The lease store of the known domain `sd_id`. change_index: to create or delete leases."""
-    checked = checked_store(kind)
-    return await open_store(await known.opened(sd_id), checked, change_index=change_index)
+    return await open_store(await known.opened(sd_id), kind, change_index=change_index)
 
 
 async def writer() -> Writer:

@@ -22,6 +22,10 @@ WAYS_OUT: dict[type[BaseException], str] = {
     "`leasehold domain open PATH` remembers those of a mount",
     errors.NoSuchLease: "`leasehold lease list SD` shows those that exist",
     errors.AcquireLockFailure: "it is in use: wait for its owner, or abort that",
+    errors.ReleaseLockFailure: "the result is recorded: when its lease is free and says SUCCEEDED, "
+    "the copy is complete",
+    errors.LeaseLost: "its job is not done: when its lease is free, try again",
+    errors.SanlockUnavailable: "start it, then `leasehold host join SD --host-id N`",
     errors.JobStatusMismatch: "a job id is used once: use a new one",
     errors.LeaseExists: "use another id, or look with `leasehold lease status SD LEASE`",
     errors.ImageMissing: "check the name; a device or network volume is never created",

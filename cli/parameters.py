@@ -29,16 +29,10 @@ Sd = Annotated[
 LeaseId = Annotated[str, typer.Argument(metavar="LEASE", help="The id of a lease.")]
 Store = Annotated[
     StoreKind,
-    typer.Option(help="Who keeps the leases; `sanlock` is not available in this version."),
+    typer.Option(
+        help="Who keeps the leases; `auto` is sanlock where its daemon has joined the domain."
+    ),
 ]
-
-
-def checked_store(store: StoreKind) -> Literal["auto", "embedded"]:
-    """Refuse what is not there yet, before anything is touched. Raises BadParameter (1000)."""
-    if store == "sanlock":
-        reason = "the sanlock store is not available in this version; use --store embedded"
-        raise BadParameter("--store", reason)
-    return store
 
 
 def checked_lease(lease_id: str) -> str:

@@ -9,7 +9,6 @@ import trio
 
 from cli.output import STDERR, Output, printable, tell
 from cli.sizes import format_duration, format_rate, format_size
-from jobs.job import Job
 
 EVERY = 0.1  # seconds between two looks at the job
 LINE_EVERY = 3.0  # seconds between two lines
@@ -22,7 +21,17 @@ class View(Protocol):
     def close(self) -> None: ...
 
 
-async def follow(job: Job, said: deque[str], out: Output) -> None:
+class Followed(Protocol):
+    """What is followed: a job, say."""
+
+    @property
+    def description(self) -> str: ...
+
+    def info(self) -> dict[str, Any]:
+        """As a job's: status, and where known stage, progress (percent), eta (seconds)."""
+
+
+async def follow(job: Followed, said: deque[str], out: Output) -> None:
     """Show how `job` goes, and what is put into `said`, until cancelled. Nothing with --quiet.
 
     Pictures are made in a worker thread: a terminal that is held up (Ctrl-S), or a pipe that
@@ -107,7 +116,7 @@ class Stderr(io.TextIOBase):
 class Bar:
     """A bar that is drawn anew in its place."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Followed) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
@@ -127,7 +136,7 @@ class Bar:
             redirect_stderr=False,
         )
         self._task = self._progress.add_task(
-            job.description, total=None, stage=job.status, amount="", speed=""
+            job.description, total=None, stage="", amount="", speed=""
         )
         self._progress.start()
 

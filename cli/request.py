@@ -4,11 +4,11 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 from uuid import UUID
 
 from endpoints.copy_data import CopyRequest, Endpoint
 from endpoints.div import CopyDataDivEndpoint
+from endpoints.domain import StoreKind
 from endpoints.external import CopyDataExternalEndpoint
 from endpoints.url import PathUrl, Url
 from endpoints.watchdog import STALL_TIME
@@ -35,7 +35,7 @@ class Order:
     domain: str | None = None
     job_id: str | None = None
     keep_lease: bool = False
-    store: Literal["auto", "embedded"] = "auto"
+    store: StoreKind = "auto"
     verify: bool = False
     stall_time: float = STALL_TIME
 

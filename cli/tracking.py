@@ -11,6 +11,7 @@ from uuid import UUID
 import trio
 
 from cli.lease_text import hosts, meaning, status_object
+from cli.output import explained
 from endpoints.div import CopyDataDivEndpoint
 from endpoints.volume import owners
 from leases import verbs
@@ -141,20 +142,20 @@ class LeaseTracking:
     async def remove(self) -> None:
         await verbs.delete(self.store, self.job_id)
 
-    async def status(self) -> LeaseStatus | None:
-        """The status of the lease after the job; None when it cannot be told in a few seconds."""
+    async def status(self) -> LeaseStatus | str:
+        """The status of the lease after the job, or why it cannot be told in a few seconds."""
         with trio.move_on_after(STATUS_TIME):
             try:
                 return await verbs.status(self.store, self.job_id)
-            except (Error, OSError):
-                return None
-        return None
+            except (Error, OSError) as e:
+                return explained(e)
+        return f"no answer in {STATUS_TIME:g} s"
 
     async def story(self) -> tuple[dict[str, Any], str]:
         look = f"look with `leasehold lease status {self.sd_id} {self.job_id}`"
         lease = await self.status()
-        if lease is None:
-            return {}, f"its lease could not be read; {look}"
+        if isinstance(lease, str):
+            return {}, f"its lease could not be read: {lease}; {look}"
         said = f"is kept and says: {meaning(lease.metadata)}"
         if lease.owners:
             said = f"is held by host {hosts(lease)}"

@@ -7,7 +7,7 @@ import typer
 
 from cli.command import command, group, stoppable
 from cli.output import Output
-from cli.parameters import Sd
+from cli.parameters import Sd, Store
 
 app = group(
     "volume",
@@ -86,6 +86,7 @@ async def info(
     sd: Sd,
     image: Annotated[UUID, typer.Argument(metavar="IMG", help="The id of the image.")],
     volume: Annotated[UUID, typer.Argument(metavar="VOL", help="The id of the volume.")],
+    store: Store = "auto",
 ) -> None:
     """Show one volume: who holds its lease, its metadata, its files and the chain below it."""
     import trio
@@ -98,7 +99,7 @@ async def info(
 
     domain = await known.opened(str(sd))
     found = await trio.to_thread.run_sync(read, domain, str(image), str(volume))
-    held = await owners(await open_store(domain), found)
+    held = await owners(await open_store(domain, store), found)
     facts = await trio.to_thread.run_sync(details, domain, str(image), str(volume))
     facts = {**facts, "owners": held}
     out.result(facts, lines(facts))

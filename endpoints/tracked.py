@@ -8,6 +8,7 @@ from typing import Protocol
 
 import trio
 
+from jobs.ending import leaves
 from leases import verbs
 from leases.grant import Grant
 from leases.hold import hold
@@ -18,6 +19,10 @@ from protocol.record import Expectation, JobRecord, JobStatus
 log = logging.getLogger(__name__)
 
 FAIL_TIME = 5.0  # seconds for a failure to be recorded; after that the record stays PENDING
+_SILENT = (
+    f"the failure was not written within {FAIL_TIME:g} s, the storage of the lease does not answer;"
+    " a sanlock daemon that loses it ends the jobs of its host"
+)
 SUCCEED_TIME = 60.0  # seconds for a success to be recorded; after that its outcome is unknown
 
 
@@ -119,6 +124,8 @@ class TrackedLease:
         return record
 
     async def _record_failure(self, grant: Grant, record: JobRecord, error: BaseException) -> None:
+        """Raises why it was not recorded when `error` is only an abort, which does not tell."""
+        failure: Error | OSError | None = None
         # Shielded and bounded: an abort must still tell the truth on storage, and dead storage
         # must not keep us here.
         with trio.CancelScope(shield=True, deadline=trio.current_time() + FAIL_TIME):
@@ -128,7 +135,10 @@ class TrackedLease:
                     return
             except (Error, OSError) as e:
                 log.warning("lease %s: %s", self._lease_id, e)
+                failure = e
         error.add_note(f"lease {self._lease_id} may stay PENDING: look at its status, fence it")
+        if all(isinstance(leaf, trio.Cancelled) for leaf in leaves(error)):
+            raise failure or SanlockLVBError(_SILENT) from error
 
     def _ended(self, record: JobRecord, status: JobStatus) -> JobRecord:
         return record.ended(status, now=int(self._job.now()), hardware_id=self._job.hardware_id)

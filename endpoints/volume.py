@@ -1,6 +1,8 @@
 """A volume with the lease of it: both halves, which do not know each other."""
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import trio
@@ -54,5 +56,8 @@ def lease_writer(domain: Domain, vol_id: str) -> Callable[[str], None]:
         with Sectors.open(path, write=True) as sectors:
             lvb = (geometry.lvb_offset, slot.lvb)
             sectors.fill(0, geometry.alignment, [(0, slot.head), lvb])
+        # The daemon writes there, as the group of `ids`, when the domain is one of sanlock.
+        with suppress(FileNotFoundError, PermissionError):  # not root
+            os.chown(path, -1, os.stat(domain.ids).st_gid)
 
     return write

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import trio
@@ -12,9 +12,14 @@ from jobs.progress import WHOLE, Progress, Report
 from jobs.status import NEXT, Status
 from protocol.errors import ActionStopped, JobNotActive, to_rpc
 
-__all__ = ["Job", "Progress", "Report", "Status", "Work"]
+__all__ = ["Job", "Left", "Progress", "Report", "Status", "Work"]
 
 log = logging.getLogger(__name__)
+
+
+class Left(Exception):
+    """Raised by work that goes on in another process when this one ends."""
+
 
 Work = Callable[[Report], Awaitable[dict[str, Any] | None]]
 
@@ -35,7 +40,9 @@ class Job:
         description: str,
         job_type: str = "storage",
         now: Callable[[], float] = time.time,
+        times: Mapping[str, float] | None = None,
     ) -> None:
+        """times: created and started, of a job of a former life of this process."""
         self.id = id
         self.description = description
         self.job_type = job_type
@@ -45,17 +52,37 @@ class Job:
         self.error: Exception | None = None
         self._work = work
         self._now = now
-        self._times = {"created": now()}
+        self._times = {"created": now(), **(times or {})}
         self._scope = trio.CancelScope()
         self._reason = f"job {id} aborted"  # names our own cancellation among others
         self._ended = trio.Event()
         self._watchers: list[Callable[[Job], None]] = []
 
+    @classmethod
+    def restored(
+        cls,
+        id: str,
+        *,
+        description: str,
+        status: Status,
+        result: dict[str, Any] | None,
+        error: Exception | None,
+        progress: Progress,
+        times: Mapping[str, float],
+    ) -> "Job":
+        """A job that ended in another life of this process. times: created, started, ended."""
+        if not status.ended:
+            raise ValueError(f"job {id} has not ended: {status}")
+        job = cls(id, _nothing, description=description, times=times)
+        job.status, job.result, job.error, job.progress = status, result, error, progress
+        job._ended.set()
+        return job
+
     async def run(self) -> None:
         """Do the work; its errors end in `error`, they are not raised.
 
         A cancellation from outside (shutdown) is not an end of the job: it passes through and
-        leaves RUNNING, because what happened to the work is then told by its lease.
+        leaves RUNNING, because what happened to the work is then told by its lease. Left: neither.
         RuntimeError: the job was run before. A job that was aborted while queued does nothing.
         """
         if self.status is Status.ABORTED:
@@ -72,6 +99,8 @@ class Job:
                     # Asked here, while our own Cancelled is still in it: the scope removes that.
                     stopped = stopped_by(e, self._reason)
                     raise
+        except Left:
+            log.info("job %s: it goes on without us", self.id)
         except BaseException as e:  # _fail raises what is not for the job to keep
             self._fail(e, stopped=stopped)
         else:
@@ -175,12 +204,16 @@ class Job:
         log.info("job %s: %s -> %s", self.id, old, new)
         self.status = new
         if new is Status.RUNNING:
-            self._times["started"] = self._now()
+            self._times.setdefault("started", self._now())
         if new.ended:
             self._times["ended"] = self._now()
             self._ended.set()
         for watcher in self._watchers:
             watcher(self)
+
+
+async def _nothing(report: Report) -> None:
+    """The work of a job that has ended."""
 
 
 def _split(error: BaseException) -> tuple[Exception | None, BaseException | None]:

@@ -26,6 +26,8 @@ class Queue:
         self._concurrency = 0
         self._order = itertools.count()
         self._waiting: list[tuple[int, int, Job]] = []
+        self._adopted: list[Job] = []
+        self._paused = False
         self._changed = trio.Event()
         self.concurrency = concurrency
 
@@ -42,6 +44,16 @@ class Queue:
         self._changed.set()
 
     @property
+    def paused(self) -> bool:
+        """Does it start no job? Those that run go on."""
+        return self._paused
+
+    @paused.setter
+    def paused(self, paused: bool) -> None:
+        self._paused = paused
+        self._changed.set()
+
+    @property
     def waiting(self) -> tuple[Job, ...]:
         """The jobs that wait, in the order in which they will run."""
         return tuple(job for *_, job in sorted(self._waiting) if job.status is Status.PENDING)
@@ -55,17 +67,32 @@ class Queue:
         heapq.heappush(self._waiting, (-priority, next(self._order), job))
         self._changed.set()
 
+    def adopt(self, job: Job) -> None:
+        """Run `job` at once, for its work goes on already: paused or not, beyond the number too."""
+        self._adopted.append(job)
+        self._changed.set()
+
+    async def drained(self) -> None:
+        """Return when none runs; pause the queue before."""
+        while self.running or self._adopted:
+            await self._changed.wait()
+
     async def run(self) -> None:
         """Run what is submitted, until cancelled; then the jobs that run are cancelled as well."""
         async with trio.open_nursery() as nursery:
             while True:
                 self._changed = trio.Event()
-                while self.running < self._concurrency and (job := self._next()):
+                while job := self._next():
                     self.running += 1
                     nursery.start_soon(self._run, job, name=f"job {job.id}")
                 await self._changed.wait()
 
     def _next(self) -> Job | None:
+        """The job to be started now."""
+        if self._adopted:
+            return self._adopted.pop()
+        if self._paused or self.running >= self._concurrency:
+            return None
         while self._waiting:
             *_, job = heapq.heappop(self._waiting)
             if job.status is Status.PENDING:  # else aborted while it waited

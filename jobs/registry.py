@@ -31,10 +31,15 @@ class Registry:
     """
 
     def __init__(
-        self, now: Callable[[], float] = time.monotonic, autodelete: float = AUTODELETE
+        self,
+        now: Callable[[], float] = time.monotonic,
+        autodelete: float = AUTODELETE,
+        forgotten: Callable[[Job], None] = lambda job: None,
     ) -> None:
+        """forgotten: told of each job that was deleted, or dropped after its time."""
         self._now = now
         self._autodelete = math.inf if autodelete < 0 else autodelete
+        self._forgotten = forgotten
         self._jobs: dict[str, Job] = {}
         self._ended: deque[tuple[float, Job]] = deque()
         self._subscribers: list[trio.MemorySendChannel[Event]] = []
@@ -105,6 +110,7 @@ class Registry:
         if not job.status.ended:
             raise JobNotDone(job_id, job.status.value)
         del self._jobs[job_id]
+        self._forgotten(job)
 
     def subscribe(self, backlog: int = BACKLOG) -> trio.MemoryReceiveChannel[Event]:
         """A channel that gets an Event for every move of every job; close it to end that.
@@ -130,6 +136,7 @@ class Registry:
             _, job = self._ended.popleft()
             if self._jobs.get(job.id) is job:  # else deleted, and the id perhaps used again
                 del self._jobs[job.id]
+                self._forgotten(job)
 
 
 def _sent(send: trio.MemorySendChannel[Event], event: Event) -> bool:

@@ -143,8 +143,8 @@ class EmbeddedStore(Store):
         if formatted:
             raise WrongStore(
                 self.sd_id,
-                "its `ids` is formatted, so hosts share it by sanlock; the embedded store is for"
-                " one host: use another domain",
+                "its `ids` is formatted, so hosts share it by sanlock: join it with `leasehold host"
+                f" join {self.sd_id} --host-id N`, or use another domain",
             )
 
     def _check_leader(self, sectors: Sectors, lease: Lease, sector: bytes) -> None:

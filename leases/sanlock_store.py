@@ -10,11 +10,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
-from leases import daemon, ownership, writers
-from leases.daemon import Membership, Refused
+from leases import daemon, delta, ownership, writers
+from leases.daemon import Host, HostState, Membership, Refused
 from leases.geometry import DEFAULT, Geometry
 from leases.grant import Grant
 from leases.leader import InvalidLeader, Leader
@@ -25,9 +25,11 @@ from leases.store import Store
 from leases.volume import LeaseVolume, write_index_lease
 from protocol.errors import (
     AcquireLockFailure,
+    InvalidDomain,
     InvalidSlot,
     NotJoined,
     ReleaseLockFailure,
+    SanlockUnavailable,
     WrongStore,
 )
 
@@ -94,7 +96,7 @@ class SanlockStore(Store):
         try:
             if grant.fds:
                 daemon.release(grant.fds[0], grant.lease)
-        except Refused as e:
+        except (Refused, SanlockUnavailable) as e:
             raise ReleaseLockFailure(grant.lease.lease_id, str(e)) from e
         finally:
             for fd in grant.fds:
@@ -148,13 +150,21 @@ class SanlockStore(Store):
         if not 1 <= leader.owner_id <= 2000:
             return [leader.owner_id]
         block = sectors.read(offset + (1 + leader.owner_id) * size, size)
-        try:
-            host = daemon.host(self.sd_id, leader.owner_id)
-        except Refused as e:
-            if e.number == errno.ENOENT:
-                raise NotJoined(self.sd_id) from None
-            host = None
+        host = self._host(leader.owner_id)
         return [leader.owner_id] if ownership.counts(leader, host, block) else []
+
+    def _host(self, host_id: int) -> Host | None:
+        """What is known of a host; None: nothing."""
+        with suppress(Refused):
+            if found := daemon.host(self.sd_id, host_id):
+                return found
+        self._membership()  # or the daemon has not joined
+        # Soon after joining the daemon knows nobody, but storage tells who has joined anew.
+        with suppress(OSError, ValueError, InvalidDomain):
+            own = delta.read(self.ids, host_id, self.geometry)
+            unknown = HostState.UNKNOWN
+            return Host(host_id, own.owner_generation, unknown, own.timestamp, own.io_timeout)
+        return None
 
     def _check_free(self, sectors: Sectors, lease: Lease) -> None:
         """Raise unless the slot is that of `lease`, owned by nobody.

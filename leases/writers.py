@@ -45,15 +45,19 @@ def none_left(sd_id: str) -> Iterator[bool]:
         os.close(fd)
 
 
-def process_ids() -> list[int]:
-    """The processes that have the file open, of all domains: for a message to people, as far as
-    this user may see them."""
+def process_ids(sd_id: str) -> list[int]:
+    """Those processes: for a message to people, as far as this user may see them.
+
+    Looks at every thread: one that a signal cannot end yet may be the last of a dead process.
+    """
     found = set()
-    name = str(Path(host_file.FOLDER, NAME))
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
+    name, lock = str(Path(host_file.FOLDER, NAME)), f" {_place(sd_id)} "
+    for link in Path("/proc").glob("[0-9]*/task/*/fd/*"):
         try:
             if os.readlink(link) == name:
-                found.add(int(link.parts[2]))
+                about = (link.parents[1] / "fdinfo" / link.name).read_text()  # proc(5): its locks
+                if lock in about:
+                    found.add(int(link.parts[2]))
         except OSError:
             continue
     return sorted(found - {os.getpid()})

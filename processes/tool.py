@@ -32,6 +32,7 @@ PACKAGES |= {"nbdcopy": "libnbd-bin", "nbdinfo": "libnbd-bin"}
 _SETPRIV = "/usr/bin/setpriv"
 _IONICE = "/usr/bin/ionice"
 IDLE = 3  # the I/O class that has no levels, ionice(1)
+_KEPT = ("PATH", "HOME", "TMPDIR", "SANLOCK_RUN_DIR")  # of the environment
 GUARD = str(Path(__file__).with_name("guard.py"))
 PYTHON = os.path.realpath(sys.executable)
 _LINE_END = re.compile(rb"[\r\n]+")
@@ -280,7 +281,7 @@ def _adopted(name: str, popen: subprocess.Popen[bytes], errors: int) -> Tool:
 
 def _environment() -> dict[str, str]:
     """A small, known environment: messages are read by us, so they must be in English."""
-    kept = {k: os.environ[k] for k in ("PATH", "HOME", "TMPDIR") if k in os.environ}
+    kept = {k: os.environ[k] for k in _KEPT if k in os.environ}
     return {"PATH": os.defpath, **kept, "LC_ALL": "C.UTF-8", "TMPDIR": tempfile.gettempdir()}
 
 

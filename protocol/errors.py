@@ -103,6 +103,25 @@ class ActionStopped(Error):
     text: ClassVar[str] = "the action was stopped"
 
 
+@dataclass(eq=False)
+class UnknownTask(Error):
+    """There is no such task, or it was forgotten: only the last ones are kept."""
+
+    code: ClassVar[int] = 401
+    text: ClassVar[str] = "no such task: {task_id}"
+    task_id: str
+
+
+@dataclass(eq=False)
+class NotDrained(Error):
+    """Jobs still run when the time to wait for them is over. No new one is started."""
+
+    code: ClassVar[int] = 4123
+    text: ClassVar[str] = "{running} jobs still run after {timeout} s; no new one is started"
+    running: int
+    timeout: float
+
+
 # --- leases -----------------------------------------------------------------------------------
 
 
@@ -591,4 +610,30 @@ class BadOutput(Error):
     code: ClassVar[int] = 4118
     text: ClassVar[str] = "{tool} printed something unexpected: {reason}"
     tool: str
+    reason: str
+
+
+# --- workers of the agent ------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class WorkerDied(Error):
+    """The worker process of a job ended without telling how the job ended.
+
+    said: what its lease or volume says.
+    """
+
+    code: ClassVar[int] = 4121
+    text: ClassVar[str] = "the worker of job {job_id} died; {said}"
+    job_id: str
+    said: str
+
+
+@dataclass(eq=False)
+class WorkerNotStarted(Error):
+    """No worker process could be started for a job; nothing was done."""
+
+    code: ClassVar[int] = 4122
+    text: ClassVar[str] = "no worker could be started for job {job_id}: {reason}"
+    job_id: str
     reason: str

@@ -19,6 +19,7 @@ OF_IMAGES |= {errors.ReadOnly, errors.SameImage, errors.ImageInUse}
 GENERAL = {errors.ReleaseLockFailure, errors.ToolMissing, errors.ToolStalled, errors.FlushFailed}
 GENERAL |= (
     {errors.BadOutput, errors.VerifyFailed, errors.SourceShrank}
+    | {errors.WorkerDied, errors.WorkerNotStarted}
     | set(errors.ToolFailed.__subclasses__())
     | {errors.ToolFailed}
 )

@@ -27,6 +27,7 @@ def words_of(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, .
         yield words
 
 
+SD = "1dd9f4a2-0c59-4c1c-9d31-6a1d0d4ad2ef"
 COMMANDS = list(words_of(get_command(app)))
 
 
@@ -81,18 +82,26 @@ def test_the_example_of_every_command_can_be_read(words: tuple[str, ...]) -> Non
         ("domain", "create", "x", "--leases", "many"),
         ("domain", "create", "x", "--leases", "-1"),
         ("domain", "create", "x", "--block-size", "1024"),
-        ("domain", "create", "x", "--store", "sanlock"),
+        ("domain", "create", "x", "--io-timeout", "5"),
+        ("domain", "create", "x", "--store", "embedded", "--io-timeout", "5"),
+        ("domain", "create", "x", "--store", "sanlock", "--io-timeout", "0"),
+        ("domain", "create", "x", "--store", "sanlock", "--io-timeout", "121"),
+        ("domain", "create", "x", "--store", "other"),
+        ("host", "join", SD),
+        ("host", "join", SD, "--host-id", "0"),
+        ("host", "join", SD, "--host-id", "2001"),
+        ("host", "join", SD, "--host-id", "x"),
         ("domain", "create", ""),
-        ("lease", "create", "1dd9f4a2-0c59-4c1c-9d31-6a1d0d4ad2ef", "l", "--generation", "1"),
-        ("lease", "info", "1dd9f4a2-0c59-4c1c-9d31-6a1d0d4ad2ef", "with blank"),
-        ("lease", "info", "1dd9f4a2-0c59-4c1c-9d31-6a1d0d4ad2ef", "x" * 49),
+        ("lease", "create", SD, "l", "--generation", "1"),
+        ("lease", "info", SD, "with blank"),
+        ("lease", "info", SD, "x" * 49),
         ("copy", "a"),
         ("copy", "a", "b", "--limit", "-1"),
         ("copy", "a", "b", "--limit", "0"),
         ("copy", "a", "b", "--format", "vmdk"),
         ("copy", "a", "b", "--job-id", "1"),
         ("copy", "a", "b", "--allow", "/does/not/exist"),
-        ("copy", "a", "b", "--store", "sanlock"),
+        ("copy", "a", "b", "--store", "other"),
         ("copy", "a", ""),
         ("copy", "a", "http://host/b"),
         ("copy", "a", "json:{}"),

@@ -188,6 +188,20 @@ async def test_a_rebuild_after_the_death_of_a_verb_leaves_every_lease_usable(
     await check_volume(store)
 
 
+async def test_the_other_processes_are_by_turns_on_the_hosts_of_their_kind(
+    site: Site, store: Store, start: Start
+) -> None:
+    """So what one host was killed at above was run again by the other."""
+    await create(store)
+    owners = []
+    for _ in range(3):
+        other = start("hold_it", JOB)
+        other.ready()
+        owners += (await verbs.status(store, JOB)).owners
+        assert other.end() == 0
+    assert owners == ([2, 1, 2] if site.kind == "sanlock on two hosts" else [1, 1, 1])
+
+
 def test_every_step_in_the_code_is_killed_at_by_a_scenario() -> None:
     """A new call of `reached` needs a scenario here."""
     found = set()

@@ -254,7 +254,7 @@ def writers(path: Path) -> set[Process]:
     return {
         process
         for process in map(seen, _pids())
-        if process is not None and process.pid != os.getpid() and _writes(process.pid, path)
+        if process is not None and process.pid != os.getpid() and writes(process.pid, path)
     }
 
 
@@ -308,7 +308,8 @@ def _of_any_thread(pid: int, name: str) -> bytes:
 _FLAGS = re.compile(r"^flags:\s*([0-7]+)$", re.MULTILINE)
 
 
-def _writes(pid: int, path: Path) -> bool:
+def writes(pid: int, path: Path) -> bool:
+    """Has it a file or device open for writing?"""
     return any(_thread_writes(thread, str(path)) for thread in _threads(pid))
 
 

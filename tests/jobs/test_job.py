@@ -6,8 +6,15 @@ from typing import Any
 import pytest
 import trio
 
-from jobs.job import Job, Progress, Report, Status
-from protocol.errors import ActionStopped, Error, GenerationMismatch, LeaseLost, ReleaseLockFailure
+from jobs.job import Job, Left, Progress, Report, Status
+from protocol.errors import (
+    ActionStopped,
+    Error,
+    GenerationMismatch,
+    JobNotActive,
+    LeaseLost,
+    ReleaseLockFailure,
+)
 
 
 async def nothing(report: Report) -> None:
@@ -159,3 +166,54 @@ async def test_an_end_of_the_whole_process_passes_through(error: BaseException) 
     with pytest.raises(type(error)):
         await job.run()
     assert job.status is Status.RUNNING
+
+
+async def test_a_job_of_a_former_life_is_shown_as_it_ended() -> None:
+    job = Job.restored(
+        "id",
+        description="copy",
+        status=Status.FAILED,
+        result=None,
+        error=LeaseLost("lease", "gone"),
+        progress=Progress(percent=50.0, bytes=5, total_bytes=10),
+        times={"created": 1.0, "started": 2.0, "ended": 3.0},
+    )
+    info = job.info()
+    assert (info["created"], info["started"], info["ended"]) == (1.0, 2.0, 3.0)
+    assert (info["status"], info["progress"], info["bytes"]) == ("failed", 50, 5)
+    assert info["error"]["kind"] == "LeaseLost"
+    with trio.fail_after(1):
+        await job.wait()
+    with pytest.raises(JobNotActive):
+        job.abort()
+    with pytest.raises(RuntimeError):
+        await job.run()
+
+
+@pytest.mark.parametrize("status", [Status.PENDING, Status.RUNNING, Status.ABORTING])
+def test_only_a_job_that_ended_is_restored(status: Status) -> None:
+    with pytest.raises(ValueError, match="has not ended"):
+        Job.restored(
+            "id",
+            description="",
+            status=status,
+            result=None,
+            error=None,
+            progress=Progress(),
+            times={},
+        )
+
+
+async def test_a_job_that_began_in_a_former_life_keeps_its_times() -> None:
+    times = {"created": 1.0, "started": 2.0}
+    job = Job("id", nothing, description="", now=lambda: 9.0, times=times)
+    await job.run()
+    info = job.info()
+    assert (info["created"], info["started"], info["ended"]) == (1.0, 2.0, 9.0)
+
+
+async def test_work_that_goes_on_elsewhere_has_not_ended() -> None:
+    job = Job("id", raising(Left()), description="")
+    await job.run()
+    assert job.status is Status.RUNNING
+    assert job.error is None

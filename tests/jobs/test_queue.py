@@ -144,3 +144,71 @@ async def test_random_aborts_never_break_the_limit_or_lose_a_job(gate: Gate, see
         assert all(job.status in (Status.DONE, Status.ABORTED) for job in jobs)
         assert queue.running == 0
     assert gate.most <= 3
+
+
+async def test_a_paused_queue_starts_nothing_and_what_runs_goes_on(gate: Gate) -> None:
+    queue = Queue(2)
+    async with at_work(queue):
+        queue.submit(gate.job("a"))
+        await wait_all_tasks_blocked()
+        queue.paused = True
+        queue.submit(gate.job("b"))
+        await wait_all_tasks_blocked()
+        assert (queue.paused, gate.running, [job.id for job in queue.waiting]) == (
+            True,
+            ["a"],
+            ["b"],
+        )
+        queue.paused = False
+        await wait_all_tasks_blocked()
+        assert sorted(gate.running) == ["a", "b"]
+
+
+async def test_a_drained_queue_runs_nothing(gate: Gate) -> None:
+    queue = Queue(2)
+    drained = trio.Event()
+    async with at_work(queue), trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def drain() -> None:
+            await queue.drained()
+            drained.set()
+
+        queue.adopt(gate.job("a"))
+        queue.submit(gate.job("b"))
+        await wait_all_tasks_blocked()
+        queue.paused = True
+        queue.submit(gate.job("c"))
+        await wait_all_tasks_blocked()
+        gate.let_go("a")
+        await wait_all_tasks_blocked()
+        assert not drained.is_set()
+        gate.let_go("b")
+        await wait_all_tasks_blocked()
+        assert drained.is_set()
+        assert sorted(gate.begun) == ["a", "b"]
+
+
+async def test_an_idle_queue_is_drained_at_once() -> None:
+    queue = Queue(1)
+    async with at_work(queue):
+        with trio.fail_after(1):
+            await queue.drained()
+
+
+async def test_an_adopted_job_waits_for_nothing_and_counts(gate: Gate) -> None:
+    queue = Queue(1)
+    queue.paused = True
+    async with at_work(queue):
+        for id in "ab":
+            queue.adopt(gate.job(id))
+        queue.submit(gate.job("c"))
+        await wait_all_tasks_blocked()
+        assert sorted(gate.running) == ["a", "b"]
+        queue.paused = False
+        gate.let_go("a")
+        await wait_all_tasks_blocked()
+        assert gate.running == ["b"]  # there is still one
+        gate.let_go("b")
+        await wait_all_tasks_blocked()
+        assert gate.running == ["c"]

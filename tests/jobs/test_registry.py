@@ -180,3 +180,32 @@ async def test_pages_come_in_order_and_pass_the_filters() -> None:
     assert ids(registry.page(job_type="storage")) == ["1", "3", "5"]
     assert ids(registry.page(statuses={Status.ABORTED})) == ["3"]
     assert registry.page(statuses={Status.ABORTED}, job_type="other") == ()
+
+
+async def test_who_keeps_the_jobs_is_told_of_each_that_is_forgotten() -> None:
+    clock, told = Clock(), list[str]()
+    registry = Registry(clock, autodelete=10, forgotten=lambda job: told.append(job.id))
+    for job_id in "abc":
+        registry.add(job := a_job(job_id))
+        await job.run()
+    registry.delete("b")
+    assert told == ["b"]
+    clock.seconds = 10
+    assert registry.list() == ()
+    assert told == ["b", "a", "c"]
+    with pytest.raises(NoSuchJob):
+        registry.delete("b")
+    assert told == ["b", "a", "c"]
+
+
+async def test_a_job_that_had_ended_when_it_came_is_forgotten_after_its_time() -> None:
+    clock, told = Clock(), list[str]()
+    registry = Registry(clock, autodelete=10, forgotten=lambda job: told.append(job.id))
+    job = a_job("a")
+    await job.run()
+    registry.add(job)
+    clock.seconds = 9
+    assert ids(registry.list()) == ["a"]
+    clock.seconds = 10
+    assert registry.list() == ()
+    assert told == ["a"]

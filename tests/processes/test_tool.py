@@ -317,7 +317,7 @@ async def test_the_environment_is_small_and_english(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("LD_PRELOAD", "")
     lines = (await run(["env"])).decode().splitlines()
     environment = dict(line.split("=", 1) for line in lines)
-    assert set(environment) <= {"PATH", "HOME", "TMPDIR", "LC_ALL"}
+    assert set(environment) <= {"PATH", "HOME", "TMPDIR", "SANLOCK_RUN_DIR", "LC_ALL"}
     assert environment["LC_ALL"] == "C.UTF-8"
     assert environment["PATH"] == os.environ["PATH"]
 

@@ -10,11 +10,14 @@ FORMATS = {
     "index metadata block",
     "index record",
     "job record",
+    "json-rpc",
     "leader",
     "message",
     "qcow2 header",
+    "stomp frame",
     "url",
     "value block",
+    "verb",
     "volume metadata",
 }
 

@@ -36,6 +36,7 @@ OVIRT = {
     "StorageDomainAlreadyExists": 365,
     "StorageDomainCreationError": 351,
     "StorageDomainDoesNotExist": 358,
+    "UnknownTask": 401,
     "UnsupportedOperation": 2009,
     "VolumeDoesNotExist": 201,
 }

@@ -1,0 +1,92 @@
+"""What became of a job whose worker died: its lease, or its volume, says so."""
+
+import time
+from dataclasses import dataclass
+from functools import partial
+
+import trio
+
+from endpoints.domain import open_store
+from host.copying import messages, named_domains, opened
+from host.folder import Ending, Spec
+from jobs.status import Status
+from leases import verbs
+from protocol.errors import BadParameter, Error, NoSuchLease, SanlockLVBError, WorkerDied, to_rpc
+from protocol.messages import DivEndpoint, ExternalEndpoint
+from protocol.record import Expectation, JobRecord, JobStatus, next_generation
+from storage import volume
+from storage.domain import Domain
+
+ANSWER_TIME = 60.0  # seconds for storage, or its daemon, to come back, and for a last tool to go
+FIRST_LOOK = 0.05  # seconds; doubled up to LAST_LOOK
+LAST_LOOK = 2.0
+_CERTAIN = (BadParameter, NoSuchLease, SanlockLVBError)  # anything else may pass: no daemon, say
+
+
+@dataclass(frozen=True)
+class Said:
+    """What storage says. final: it will not say anything else by itself."""
+
+    done: bool
+    text: str
+    final: bool = True
+
+
+async def told(spec: Spec) -> Ending:
+    """The ending that storage tells. A job is done only where storage says so.
+
+    Where storage does not answer it is asked again for a while. Cancelled, it leaves a look that
+    hangs behind.
+    """
+    said = Said(False, "its storage does not answer", final=False)
+    wait = FIRST_LOOK
+    with trio.move_on_after(ANSWER_TIME):
+        while True:
+            said = await _look(spec)
+            if said.final:
+                break
+            await trio.sleep(wait)
+            wait = min(wait * 2, LAST_LOOK)
+    if said.done:
+        return Ending(status=Status.DONE, result={}, ended=time.time())
+    error = to_rpc(WorkerDied(str(spec.job_id), said.text))
+    return Ending(status=Status.FAILED, error=error, ended=time.time())
+
+
+async def _look(spec: Spec) -> Said:
+    try:
+        _, destination = messages(spec)
+        [sd_id] = named_domains(destination, destination)
+        domain = (await opened(spec))[sd_id]
+        if isinstance(destination, DivEndpoint):
+            return await _volume(destination, domain)
+        return await _lease(spec, destination, domain)
+    except (Error, OSError, KeyError) as e:
+        return Said(False, f"what became of it is unknown: {e}", isinstance(e, _CERTAIN))
+
+
+async def _volume(target: DivEndpoint, domain: Domain) -> Said:
+    read = partial(volume.read, domain, str(target.img_id), str(target.vol_id))
+    facts = (await trio.to_thread.run_sync(read, abandon_on_cancel=True)).metadata
+    done = (
+        target.generation is not None
+        and facts.legality == "LEGAL"
+        and facts.generation == next_generation(target.generation)
+    )
+    return Said(done, f"its volume is {facts.legality}, generation {facts.generation}")
+
+
+async def _lease(spec: Spec, target: ExternalEndpoint, domain: Domain) -> Said:
+    if target.lease is None or target.generation is None:
+        return Said(False, "it has no lease")
+    store = await open_store(domain, spec.store)
+    status = await verbs.status(store, target.lease.lease_id)
+    if status.owners:  # its tool may live for a moment longer than the worker
+        return Said(False, f"its lease is still held by host {status.owners[0]}", final=False)
+    record = JobRecord(status.metadata or {})
+    generation = next_generation(target.generation)
+    try:
+        record.check(Expectation(str(spec.job_id), generation, JobStatus.SUCCEEDED))
+    except Error:
+        return Said(False, f"its lease says {record.keys.get('job_status', 'nothing')}")
+    return Said(True, "")

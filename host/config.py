@@ -1,0 +1,193 @@
+"""What can be configured of the agent, with the defaults; host/config_file.py reads it."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias, get_type_hints
+
+import msgspec
+
+from host.wire.call import Role
+
+StoreKind: TypeAlias = Literal["auto", "embedded", "sanlock"]
+Scheme: TypeAlias = Literal["path", "nbd+unix", "nbd", "iscsi", "rbd"]
+Folder: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A/[^\x00-\x1f]*\Z")]
+MaybeFolder: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A(/[^\x00-\x1f]*)?\Z")]
+Uuid: TypeAlias = Annotated[
+    str, msgspec.Meta(pattern=r"\A[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+]
+# HOST:PORT; an IPv6 address stands in brackets, * is every address of this host.
+Address: TypeAlias = Annotated[
+    str, msgspec.Meta(pattern=r"\A(\*|\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):[0-9]{1,5}\Z")
+]
+
+
+class Rate(int):
+    """Bytes per second, more than 0; in a file also "50M"."""
+
+
+def _about(text: str) -> msgspec.Meta:
+    return msgspec.Meta(description=text)
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table of the file."""
+
+
+class Listen(Section, frozen=True):
+    """Where clients come in."""
+
+    socket: Annotated[
+        MaybeFolder,
+        _about('Unix socket of local tools; "": none. Root and the agent\'s user may do all.'),
+    ] = "/run/leasehold/agent.socket"
+    monitor_group: Annotated[
+        str | None, _about("The group whose members may look over the unix socket.")
+    ] = None
+    tls: Annotated[
+        tuple[Address, ...],
+        _about('Addresses with TLS, certificates on both sides; "*:54321" is the usual one.'),
+    ] = ()
+    plain: Annotated[
+        tuple[Address, ...],
+        _about("Loopback addresses without TLS: every process of this host may look there."),
+    ] = ()
+    metrics: Annotated[
+        Address | None, _about("Address of the metrics for Prometheus and of the health check.")
+    ] = None
+
+
+class CertificateFiles(Section, frozen=True):
+    """Files in PEM format; all three are needed for TLS."""
+
+    ca: Annotated[Folder | None, _about("The authorities whose clients are let in.")] = None
+    certificate: Annotated[Folder | None, _about("The certificate of this host.")] = None
+    key: Annotated[Folder | None, _about("Its private key.")] = None
+    names: Annotated[
+        dict[str, Role],
+        _about("Roles of certificates that name none of ours, by common name: engine or monitor."),
+    ] = {}
+
+
+class Folders(Section, frozen=True):
+    """Where the agent keeps things."""
+
+    state: Annotated[Folder, _about("What outlives a restart of the host.")] = "/var/lib/leasehold"
+    runtime: Annotated[Folder, _about("What does not: sockets and locks.")] = "/run/leasehold"
+    jobs: Annotated[
+        Folder | None, _about("The journal of jobs; default: `jobs` in the state folder.")
+    ] = None
+
+
+class Jobs(Section, frozen=True):
+    """How copies share this host."""
+
+    concurrency: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=1000)], _about("Copies that run at once.")
+    ] = 2
+    rate: Annotated[
+        Rate | None, _about('Bytes per second of all copies together, such as "200M".')
+    ] = None
+    autodelete: Annotated[
+        float, _about("Seconds after which a job that has ended is forgotten; negative: never.")
+    ] = 3600.0
+    stall_time: Annotated[
+        Annotated[float, msgspec.Meta(gt=0)],
+        _about("Seconds without movement after which a copy is given up."),
+    ] = 300.0
+
+
+class Endpoints(Section, frozen=True):
+    """Which disks outside of storage domains clients may name."""
+
+    schemes: Annotated[
+        tuple[Scheme, ...], _about("Kinds of url: path, nbd+unix, nbd, iscsi, rbd.")
+    ] = ("path", "nbd+unix", "nbd", "iscsi", "rbd")
+    directories: Annotated[
+        tuple[Folder, ...],
+        _about("Where files, and sockets of NBD servers, may lie, at any depth below."),
+    ] = ()
+    devices: Annotated[
+        tuple[Folder, ...], _about("Folders with the block devices that may be named.")
+    ] = ("/dev/mapper", "/run/leasehold/managedvolumes")
+    ceph: Annotated[tuple[Folder, ...], _about("Where conf and keyring of an rbd url may lie.")] = (
+        "/etc/ceph",
+    )
+    backing: Annotated[
+        tuple[Folder, ...],
+        _about("Folders whose files a source image may name as its backing or data file."),
+    ] = ()
+
+
+class Storage(Section, frozen=True):
+    """Storage domains of this host."""
+
+    mounts: Annotated[
+        tuple[Folder, ...], _about("Folders whose storage domains are opened at the start.")
+    ] = ()
+    directories: Annotated[
+        tuple[Folder, ...],
+        _about("Folders in and below which clients may create and activate storage domains."),
+    ] = ("/rhev/data-center/mnt", "/srv/leasehold")
+    store: Annotated[
+        StoreKind, _about("Who keeps the leases: auto, embedded (this host alone) or sanlock.")
+    ] = "auto"
+    require_watchdog: Annotated[
+        bool, _about("Join only with a sanlock daemon that resets a host which loses its storage.")
+    ] = True
+
+
+class Identity(Section, frozen=True):
+    """Who this host is."""
+
+    hardware_id: Annotated[
+        Uuid | None,
+        _about("The UUID that records name this host by; default: that of the hardware."),
+    ] = None
+
+
+class Log(Section, frozen=True):
+    """What is logged, on stderr."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], _about("debug, info, warning or error.")
+    ] = "info"
+    format: Annotated[
+        Literal["auto", "text", "json"], _about("auto is text on a terminal, else json.")
+    ] = "auto"
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be configured."""
+
+    listen: Listen = Listen()
+    certificates: CertificateFiles = CertificateFiles()
+    folders: Folders = Folders()
+    jobs: Jobs = Jobs()
+    endpoints: Endpoints = Endpoints()
+    storage: Storage = Storage()
+    identity: Identity = Identity()
+    log: Log = Log()
+
+    def __post_init__(self) -> None:
+        files = self.certificates
+        if self.listen.tls and None in (files.ca, files.certificate, files.key):
+            raise ValueError("listen.tls needs the ca, certificate and key of [certificates]")
+
+    @property
+    def state(self) -> Path:
+        """The folder of what outlives a restart of the host."""
+        return Path(self.folders.state)
+
+    @property
+    def journal(self) -> Path:
+        """The folder of the jobs."""
+        return Path(self.folders.jobs or os.path.join(self.folders.state, "jobs"))
+
+
+SECTIONS: dict[str, type[Section]] = get_type_hints(Config)
+
+
+def split_address(text: str) -> tuple[str | None, int]:
+    """Host and port; None: every address of this host."""
+    host, _, port = text.rpartition(":")
+    return (None if host == "*" else host.strip("[]")), int(port)

@@ -1,0 +1,81 @@
+"""The copy that a specification asks for: its messages made into endpoints and a store."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import trio
+
+from endpoints.copy_data import CopyRequest, Endpoint, copy
+from endpoints.div import CopyDataDivEndpoint
+from endpoints.domain import open_store
+from endpoints.external import CopyDataExternalEndpoint
+from host.folder import Spec
+from jobs.progress import Report
+from protocol.errors import StorageDomainDoesNotExist
+from protocol.messages import DivEndpoint, decode_endpoint
+from protocol.messages import Endpoint as Message
+from storage import domain
+from storage.domain import Domain
+from storage.image import Policy
+
+
+def messages(spec: Spec) -> tuple[Message, Message]:
+    """Source and destination. Raises BadParameter (1000)."""
+    source = decode_endpoint(spec.source, role="source")
+    return source, decode_endpoint(spec.destination, role="destination")
+
+
+def named_domains(*ends: Message) -> set[str]:
+    """The ids of the storage domains that the endpoints name."""
+    named = {str(end.sd_id) for end in ends if isinstance(end, DivEndpoint)}
+    leases = (end.lease for end in ends[1:] if not isinstance(end, DivEndpoint))
+    return named | {str(lease.sd_id) for lease in leases if lease is not None}
+
+
+async def opened(spec: Spec) -> dict[str, Domain]:
+    """The domains of a specification, by id, read anew. Raises what storage.domain.load raises."""
+    return {
+        # It only reads: an abort does not wait for storage that hangs.
+        sd_id: await trio.to_thread.run_sync(domain.load, folder, abandon_on_cancel=True)
+        for sd_id, folder in spec.domains.items()
+    }
+
+
+def request(spec: Spec, domains: Mapping[str, Domain]) -> CopyRequest:
+    """Raises BadParameter (1000), StorageDomainDoesNotExist (358)."""
+    source, destination = messages(spec)
+    return CopyRequest(
+        job_id=str(spec.job_id),
+        source=_endpoint(source, domains),
+        destination=_endpoint(destination, domains),
+        policy=Policy(allow=spec.allow),
+        create_under=spec.allow,
+        limit=spec.limit,
+        stall_time=spec.stall_time,
+        verify=spec.verify,
+        copy_bitmaps=spec.copy_bitmaps,
+    )
+
+
+async def copied(spec: Spec, report: Report) -> dict[str, Any]:
+    """Do it; returns and raises as endpoints.copy_data.copy."""
+    domains = await opened(spec)
+    _, destination = messages(spec)
+    [sd_id] = named_domains(destination, destination)
+    store = await open_store(_domain(sd_id, domains), spec.store)
+    return await copy(
+        request(spec, domains), store, report, now=time.time, hardware_id=spec.hardware_id
+    )
+
+
+def _endpoint(message: Message, domains: Mapping[str, Domain]) -> Endpoint:
+    if isinstance(message, DivEndpoint):
+        return CopyDataDivEndpoint(message, _domain(str(message.sd_id), domains))
+    return CopyDataExternalEndpoint.read(message)
+
+
+def _domain(sd_id: str, domains: Mapping[str, Domain]) -> Domain:
+    if sd_id not in domains:
+        raise StorageDomainDoesNotExist(sd_id)
+    return domains[sd_id]

@@ -1,0 +1,41 @@
+"""Jobs of a moment, which need no worker: they change the metadata of a volume.
+
+They are not in the journal. After a restart of the agent such a job is not known any more, and the
+generation of the volume tells what became of it.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import trio
+
+from jobs.job import Job, Work
+from jobs.registry import Registry
+
+
+class Updates:
+    """Not thread safe: it belongs to the trio thread."""
+
+    def __init__(self, registry: Registry, nursery: trio.Nursery) -> None:
+        self._registry = registry
+        self._nursery = nursery
+
+    def start(self, job_id: str, work: Work, *, description: str) -> None:
+        """Begin a job at once, however many copies wait. Raises JobExists (69)."""
+        self._registry.start(_Update(job_id, work, description=description), self._nursery)
+
+    def has(self, job_id: str) -> bool:
+        """Is this one of these jobs? Raises NoSuchJob (66)."""
+        return isinstance(self._registry.get(job_id), _Update)
+
+
+class _Update(Job):
+    """Told apart from the jobs of workers by its class."""
+
+
+@asynccontextmanager
+async def updates(registry: Registry) -> AsyncGenerator[Updates]:
+    """For the body; what runs at its end is cancelled."""
+    async with trio.open_nursery() as nursery:
+        yield Updates(registry, nursery)
+        nursery.cancel_scope.cancel()

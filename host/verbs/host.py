@@ -1,0 +1,133 @@
+"""Host.*: this host, its queue and its jobs."""
+
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Annotated, Any
+
+import msgspec
+import trio
+
+from host.this_host import ThisHost
+from host.verbs.task import status_object
+from host.verbs.verb import Nothing, Params, Verb
+from leases import daemon
+from leases.daemon import Membership
+from leases.membership import asked
+from protocol.errors import NotDrained, SanlockUnavailable
+
+SOCKET = "sanlock.sock"  # in the run directory of the daemon; most hosts of one store have none
+
+
+class Drain(Params, frozen=True):
+    """timeout: seconds; null: as long as it takes."""
+
+    timeout: Annotated[float, msgspec.Meta(ge=0)] | None = None
+
+
+class GetJobs(Params, frozen=True):
+    """Both filters are applied; an empty one lets everything pass."""
+
+    job_type: str | None = None
+    job_ids: tuple[str, ...] | None = ()
+
+
+async def ping2(host: ThisHost, params: Nothing, flow_id: str) -> None:
+    """Answer."""
+
+
+async def get_capabilities(host: ThisHost, params: Nothing, flow_id: str) -> dict[str, Any]:
+    """Tell who this host is and what it can do."""
+    members = await _memberships()
+    rules = host.config.endpoints
+    return {
+        "uuid": host.hardware_id,
+        "name": host.name,
+        "version": host.version,
+        "stores": ["embedded", *(["sanlock"] if members is not None else [])],
+        "domains": {one: _membership(one, members or ()) for one in host.domains.folders},
+        "connector_info": {},
+        "drivers": [],
+        "endpoints": {
+            "schemes": list(rules.schemes),
+            "directories": list(rules.directories),
+            "devices": list(rules.devices),
+        },
+        "limits": {
+            "concurrency": host.agent.queue.concurrency,
+            "rate": host.agent.queue.total,
+            "autodelete": host.config.jobs.autodelete,
+        },
+    }
+
+
+async def get_jobs(host: ThisHost, params: GetJobs, flow_id: str) -> dict[str, Any]:
+    """Tell the state of jobs, by id. Ids that are not known are left out."""
+    ids = [one.lower() for one in params.job_ids or ()]
+    found = host.agent.registry.list(params.job_type, ids)
+    return {job.id: job.info() for job in found}
+
+
+async def drain(host: ThisHost, params: Drain, flow_id: str) -> None:
+    """Start no new job, and wait for those that run. The end of the time changes nothing of it."""
+    queue = host.agent.queue
+    queue.paused = True
+    with trio.move_on_after(float("inf") if params.timeout is None else params.timeout):
+        await queue.drained()
+        return
+    raise NotDrained(queue.running, params.timeout or 0.0)
+
+
+async def resume(host: ThisHost, params: Nothing, flow_id: str) -> None:
+    """Start jobs again after a drain."""
+    host.agent.queue.paused = False
+
+
+async def get_all_tasks_statuses(host: ThisHost, params: Nothing, flow_id: str) -> dict[str, Any]:
+    """Tell how the last tasks ended, by id."""
+    return {task.id: status_object(task) for task in host.tasks.all()}
+
+
+async def _memberships() -> list[Membership] | None:
+    """The lockspaces of the sanlock daemon of this host; None: there is none."""
+    if await trio.Path(daemon.run_dir(), SOCKET).exists():
+        with suppress(SanlockUnavailable):
+            return await asked(daemon.memberships)
+    return None
+
+
+def _membership(sd_id: str, members: Collection[Membership]) -> dict[str, Any]:
+    """Of this host in the lockspace of a domain."""
+    found = next((one for one in members if one.sd_id == sd_id), None)
+    if found is None:
+        return {"host_id": None, "state": "not joined"}
+    state = "joined" if found.joined else "joining or leaving"
+    return {"host_id": found.host_id, "state": state}
+
+
+JOBS = "a map of job id to the state of the job, as the event `|jobs|status|ID` tells it"
+
+VERBS = (
+    Verb("Host.ping2", Nothing, ping2, "true", reads=True, differs=""),
+    Verb(
+        "Host.getCapabilities",
+        Nothing,
+        get_capabilities,
+        "uuid (hardware id), name, version, stores, domains (host_id and state of this host in"
+        " each, by id), connector_info, drivers, endpoints (schemes, directories, devices), limits"
+        " (concurrency, rate in bytes/s, autodelete in seconds)",
+        reads=True,
+        differs="of vdsm's fields only `uuid` and `connector_info`; the others are ours",
+    ),
+    Verb("Host.getJobs", GetJobs, get_jobs, JOBS, reads=True, differs=""),
+    Verb("Host.get_jobs", GetJobs, get_jobs, JOBS, reads=True),
+    Verb("Host.drain", Drain, drain, "true", errors=(NotDrained,)),
+    Verb("Host.resume", Nothing, resume, "true"),
+    Verb(
+        "Host.getAllTasksStatuses",
+        Nothing,
+        get_all_tasks_statuses,
+        "a map of task id to what Task.getStatus returns",
+        reads=True,
+        differs="",
+    ),
+)

@@ -1,0 +1,57 @@
+"""TLS with certificates on both sides. What a client may do stands in its certificate.
+
+The role is the organizational unit (OU) of the subject: `engine` or `monitor`. A certificate that
+somebody else's authority made can be given a role by its common name (CN).
+"""
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from host.wire.call import ROLES, Peer, Role
+from protocol.errors import BadParameter
+
+
+class NotAdmitted(Exception):
+    """A client that may do nothing here; the text is for it and for the log."""
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """Files in PEM format. ca: of the authorities whose clients are let in.
+
+    names: roles of certificates that have none of ours, by common name.
+    """
+
+    ca: str
+    certificate: str
+    key: str
+    names: Mapping[str, Role] = field(default_factory=dict)
+
+
+def context(files: Certificates) -> ssl.SSLContext:
+    """For a server that wants a certificate of each client. BadParameter: a file is no good."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
+    made.verify_mode = ssl.CERT_REQUIRED
+    try:
+        made.load_cert_chain(files.certificate, files.key)
+        made.load_verify_locations(files.ca)
+    except (OSError, ValueError) as e:  # SSLError is an OSError
+        raise BadParameter("certificates", str(e)) from None
+    return made
+
+
+def peer(certificate: Mapping[str, Any], names: Mapping[str, Role]) -> Peer:
+    """Who a verified certificate is of; as ssl.SSLSocket.getpeercert gives it. NotAdmitted."""
+    subject = [pair for part in certificate.get("subject", ()) for pair in part]
+    common = [value for key, value in subject if key == "commonName"]
+    name = common[0] if len(common) == 1 else ""
+    units = {value for key, value in subject if key == "organizationalUnitName"}
+    roles = [role for role in ROLES if role in units]
+    if len(roles) == 1:
+        return Peer(roles[0], name)
+    if not roles and name in names:
+        return Peer(names[name], name)
+    raise NotAdmitted("the certificate names no role: OU=engine or OU=monitor")
