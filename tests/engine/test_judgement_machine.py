@@ -99,7 +99,7 @@ class Judge:
         assert verdict.cut_off or not world.writable
 
 
-FAULTS = st.sampled_from(["", "", "", "lost", "late", "done but lost", "damaged", "nobody"])
+FAULTS = st.sampled_from([""] * 8 + ["lost", "late", "done but lost", "damaged", "nobody"])
 
 
 SECONDS = st.sampled_from([0.0, 1.0, 10.0, 40.0])
@@ -117,7 +117,9 @@ class Judging(RuleBasedStateMachine):
 
     # --- the judges -----------------------------------------------------------------------------
 
-    @rule(which=st.integers(0, 1), faults=st.lists(FAULTS, max_size=6), seconds=SECONDS)
+    @rule(
+        which=st.integers(0, 1), faults=st.lists(FAULTS, min_size=3, max_size=10), seconds=SECONDS
+    )
     def a_judge_goes_on(self, which: int, faults: list[str], seconds: float) -> None:
         for fault in faults:
             self._turn(self.judges[which], fault, None, seconds)
@@ -157,10 +159,9 @@ class Judging(RuleBasedStateMachine):
         self.world.finish(status)
 
     @precondition(lambda self: self.world.step is Step.RECORDED)
-    @rule(ghost=st.booleans())
-    def the_worker_releases(self, ghost: bool) -> None:
+    @rule()
+    def the_worker_releases(self) -> None:
         self.world.release()
-        self.world.ghost = ghost
 
     @precondition(lambda self: self.world.step is Step.HOLDS)
     @rule()
@@ -226,6 +227,11 @@ class Judging(RuleBasedStateMachine):
     @rule()
     def somebody_else_releases_it(self) -> None:
         self.world.fencing = None
+
+    @precondition(lambda self: self.world.step is Step.OVER and not self.world.owner)
+    @rule()
+    def a_lost_race_leaves_a_lease_that_looks_held(self) -> None:
+        self.world.ghost = True
 
     @precondition(lambda self: not (self.harmless or self.world.owner or self.world.ended))
     @rule(harm=st.sampled_from(Harm))
