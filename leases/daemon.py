@@ -9,12 +9,13 @@ Source: sanlock(8), pydoc of the package python3-sanlock 3.8.5, docs/formats.md 
 import errno
 import os
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from leases.geometry import Geometry
 from leases.lease import Lease
@@ -26,6 +27,8 @@ RUN_DIR = "SANLOCK_RUN_DIR"
 HELD_BY_A_LIVE_HOST = 243
 NO_LEASE_ON_STORAGE = 223
 WRONG_RESOURCE = 227
+
+ANSWER_TIME = 5.0  # seconds; the daemon answers questions from its memory
 
 _GONE = {errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN, errno.EBADF}
 _MAYBE_GONE = {errno.ENOENT, errno.EACCES, errno.EPERM}  # answers of the daemon as well
@@ -137,8 +140,7 @@ def host(sd_id: str, host_id: int) -> Host | None:
 def hosts(sd_id: str, host_id: int = 0) -> list[Host]:
     """The hosts that were ever seen in a lockspace; none for some seconds after joining."""
     try:
-        with _answers() as sanlock:
-            found = sanlock.get_hosts(sd_id.encode(), host_id)
+        found = _answer(lambda sanlock: sanlock.get_hosts(sd_id.encode(), host_id))
     except Refused as e:
         if e.number == errno.EAGAIN:
             return []
@@ -148,8 +150,7 @@ def hosts(sd_id: str, host_id: int = 0) -> list[Host]:
 
 def memberships() -> list[Membership]:
     """The lockspaces of the daemon."""
-    with _answers() as sanlock:
-        found = sanlock.get_lockspaces()
+    found = _answer(lambda sanlock: sanlock.get_lockspaces())
     return [
         Membership(
             one["lockspace"].decode("ascii", "replace"),
@@ -175,8 +176,9 @@ def leave(sd_id: str, host_id: int, path: str) -> None:
 
 def joined(sd_id: str, host_id: int, path: str) -> bool | None:
     """Is the lockspace joined as this host? None: it is being joined or left."""
-    with _answers() as sanlock:
-        answer: bool | None = sanlock.inq_lockspace(sd_id.encode(), host_id, path)
+    answer: bool | None = _answer(
+        lambda sanlock: sanlock.inq_lockspace(sd_id.encode(), host_id, path)
+    )
     return answer
 
 
@@ -202,6 +204,42 @@ def _host(found: dict[str, Any]) -> Host:
         found["timestamp"],
         found["io_timeout"],
     )
+
+
+class _Question(threading.Thread):
+    """A question to the daemon, in a thread that can be left behind: a daemon that is stopped
+    never answers, and the binding cannot be interrupted."""
+
+    _open: ClassVar["_Question | None"] = None  # one that nobody waits for any more
+
+    def __init__(self, ask: Callable[[ModuleType], Any]) -> None:
+        super().__init__(daemon=True)
+        self._ask = ask
+        self.answer: Any = None
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            with _answers() as sanlock:
+                self.answer = self._ask(sanlock)
+        except Exception as e:
+            self.error = e
+
+    def wait(self) -> Any:
+        """The answer. SanlockUnavailable: none in time; then it is not asked again in vain."""
+        if not (_Question._open and _Question._open.is_alive()):
+            self.start()
+            self.join(ANSWER_TIME)
+            if not self.is_alive():
+                if self.error is not None:
+                    raise self.error
+                return self.answer
+            _Question._open = self
+        raise SanlockUnavailable(run_dir(), f"it has not answered for {ANSWER_TIME:g} s")
+
+
+def _answer(ask: Callable[[ModuleType], Any]) -> Any:
+    return _Question(ask).wait()
 
 
 @contextmanager

@@ -90,6 +90,21 @@ async def test_a_copy_ends_when_the_daemon_of_its_host_has_not_renewed_for_too_l
 # --- others have it ------------------------------------------------------------------------------
 
 
+def test_a_daemon_that_is_stopped_is_not_waited_for(hurt: Hosts, site: Site) -> None:
+    """The binding would wait for ever, in a thread that nothing can interrupt."""
+    lease_id = new_job_id()
+    with peer(hurt.a, site) as a:
+        a("create", lease_id)
+        hurt.a.signal(signal.SIGSTOP)
+        for _ in range(2):
+            with pytest.raises(Failed) as caught:
+                a("take", lease_id)
+            assert caught.value.kind == "SanlockUnavailable"
+        hurt.a.signal(signal.SIGCONT)
+        a("until_free", lease_id)
+        a("take", lease_id)
+
+
 @pytest.mark.full
 def test_a_host_that_was_paused_does_not_overwrite_a_fence(hurt: Hosts, site: Site) -> None:
     lease_id = new_job_id()
