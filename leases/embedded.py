@@ -87,7 +87,7 @@ class EmbeddedStore(Store):
     def _grant(self, lease: Lease, sectors: Sectors, ours: bytes | None) -> Grant:
         def lost() -> str | None:
             try:
-                return None if _in_place(sectors) else f"{sectors.path} was replaced or removed"
+                return None if sectors.in_place() else f"{sectors.path} was replaced or removed"
             except OSError as e:
                 return f"{sectors.path} cannot be looked at: {e}"
 
@@ -104,7 +104,7 @@ class EmbeddedStore(Store):
                     return None
                 # Only now: a lock on a file that was replaced in between would exclude nobody,
                 # and `ids` is formatted under a lock of the whole lease volume.
-                if _in_place(sectors):
+                if sectors.in_place():
                     self._check_ids()
                     return sectors
             except BaseException:
@@ -159,11 +159,3 @@ class EmbeddedStore(Store):
             raise InvalidSlot(lease.lease_id, f"its leader names {found.resource!r}")
         if found.timestamp:
             raise WrongStore(self.sd_id, f"host {found.owner_id} of sanlock owns {lease.lease_id}")
-
-
-def _in_place(sectors: Sectors) -> bool:
-    """Is the open file still the one at its path?"""
-    try:
-        return os.path.samestat(os.fstat(sectors.fd), os.stat(sectors.path))
-    except FileNotFoundError:
-        return False

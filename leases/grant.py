@@ -14,6 +14,7 @@ from protocol.errors import LeaseLost, SanlockLVBError
 from protocol.record import JobRecord
 
 _WATCH_SECONDS = 1.0
+_LOOK_SECONDS = 40.0  # less than the 60 and more for which sanlock keeps a lease of a silent host
 
 
 class Grant:
@@ -78,15 +79,39 @@ class Grant:
         """Return when the lease is seen to be lost."""
         while True:
             with trio.move_on_after(_WATCH_SECONDS):
-                if self._alarm is None:
-                    await trio.sleep_forever()
-                else:
-                    await trio.lowlevel.wait_readable(self._alarm)
+                await self._alarmed()
+            if lost := await self._looked():
+                return lost
+
+    async def _looked(self) -> LeaseLost | None:
+        """Look once. With an alarm, storage that does not answer counts as a loss in time: others
+        may have the lease by then."""
+        lost: LeaseLost | None = LeaseLost(self.lease.lease_id, "its storage does not answer")
+
+        async def give_up(scope: trio.CancelScope) -> None:
+            if self._alarm is None:
+                return
+            with trio.move_on_after(_LOOK_SECONDS):
+                await self._alarmed()
+                await trio.sleep(_WATCH_SECONDS)  # for the look to say why
+            scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(give_up, nursery.cancel_scope)
             try:
                 # Abandoned when the body ends: a look that hangs must not keep the lease.
                 await run(self.verify, abandon=True)
+                lost = None
             except LeaseLost as e:
-                return e
+                lost = e
+            nursery.cancel_scope.cancel()
+        return lost
+
+    async def _alarmed(self) -> None:
+        if self._alarm is None:
+            await trio.sleep_forever()
+        else:
+            await trio.lowlevel.wait_readable(self._alarm)
 
     def verify(self) -> None:
         """`check`, blocking."""

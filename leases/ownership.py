@@ -25,7 +25,10 @@ def counts(leader: Leader, host: Host | None, block: bytes) -> bool:
     if host is not None:
         if host.generation > leader.owner_generation:
             return False  # it has joined again: what it held in its former life is gone
-        if host.state in (HostState.DEAD, HostState.FREE):
+        # Of this life: what the daemon knows of a host may be some seconds old, and that one joined
+        # again since.
+        this_life = host.generation == leader.owner_generation
+        if this_life and host.state in (HostState.DEAD, HostState.FREE):
             return False
     # One that lost a race may write the winner's leader once more, when that has given it back.
     return leader.writer_id == leader.owner_id or not released(block)

@@ -34,6 +34,7 @@ from protocol.errors import (
 )
 
 ACQUIRE_TIME = 20.0  # seconds; an acquire takes milliseconds, or the minute of an owner's death
+RELEASE_TIME = 10.0  # seconds; after that the daemon frees the lease when it sees our socket shut
 SETTLE_TIME = 1.0  # seconds between writing a missing index lease and acquiring it
 _RELEASING_TIME = 2.0  # seconds that a lease may be between two holders of this host
 _RELEASING_LOOK = 0.005
@@ -71,14 +72,22 @@ class SanlockStore(Store):
             undo.callback(os.close, fd)
             self._acquire(fd, lease, sectors)
             ours = sectors.read(lease.offset, self.geometry.sector)
-            leader = Leader.unpack(ours)
+            try:
+                leader = Leader.unpack(ours)
+            except InvalidLeader as e:
+                raise InvalidSlot(lease.lease_id, str(e)) from None
             if leader.owner_id != membership.host_id or not leader.timestamp:
                 raise AcquireLockFailure(lease.lease_id, f"host {leader.owner_id} has taken it")
             renewals = Renewals(self.ids, leader.owner_id, leader.owner_generation, self.geometry)
 
             def lost() -> str | None:
                 # Nothing here asks the daemon, which may be stopped.
-                return _ENDED if daemon.gone(fd) else renewals.missed()
+                if daemon.gone(fd):
+                    return _ENDED
+                with suppress(OSError):  # storage that fails for a while is borne with
+                    if not sectors.in_place():
+                        return f"{sectors.path} was replaced or removed"
+                return renewals.missed()
 
             grant = Grant(
                 lease,
@@ -95,7 +104,9 @@ class SanlockStore(Store):
     def give(self, grant: Grant) -> None:
         try:
             if grant.fds:
-                daemon.release(grant.fds[0], grant.lease)
+                fd = grant.fds[0]
+                with _bounded(lambda: daemon.cancel(fd), RELEASE_TIME):
+                    daemon.release(fd, grant.lease)
         except (Refused, SanlockUnavailable) as e:
             raise ReleaseLockFailure(grant.lease.lease_id, str(e)) from e
         finally:
@@ -182,7 +193,7 @@ class SanlockStore(Store):
 
     def _acquire(self, fd: int, lease: Lease, sectors: Sectors) -> None:
         try:
-            with _bounded(lambda: daemon.cancel(fd)):
+            with _bounded(lambda: daemon.cancel(fd), ACQUIRE_TIME):
                 _acquired(fd, lease)
         except Refused as e:
             if e.number == errno.ENOSPC:
@@ -204,6 +215,7 @@ class SanlockStore(Store):
         Every host writes the same bytes. One that looked before us may write once more, so wait.
         """
         with Sectors.open(self.path, write=True) as sectors:
+            self.volume.index(sectors, limit=512)  # raises: it is of another lockspace
             try:
                 Leader.unpack(sectors.read(lease.offset, self.geometry.sector))
             except InvalidLeader:
@@ -233,9 +245,9 @@ def _same_file(one: str, other: str) -> bool:
 
 
 @contextmanager
-def _bounded(cancel: Callable[[], None]) -> Iterator[None]:
+def _bounded(cancel: Callable[[], None], seconds: float) -> Iterator[None]:
     """Call `cancel` when the body takes too long."""
-    timer = threading.Timer(ACQUIRE_TIME, cancel)
+    timer = threading.Timer(seconds, cancel)
     timer.daemon = True
     timer.start()
     try:

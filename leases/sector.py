@@ -56,6 +56,13 @@ class Sectors:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def in_place(self) -> bool:
+        """Is it still the file that others open at its path? OSError: it cannot be looked at."""
+        try:
+            return os.path.samestat(os.fstat(self.fd), os.stat(self.path))
+        except FileNotFoundError:
+            return False
+
     def size(self) -> int:
         """Bytes of the file or device."""
         return os.lseek(self.fd, 0, os.SEEK_END)

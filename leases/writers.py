@@ -38,10 +38,23 @@ def covered(sd_id: str) -> int | None:
 @contextmanager
 def none_left(sd_id: str) -> Iterator[bool]:
     """Is there no such process? While the body of a True runs, none can begin to be one."""
-    fd = host_file.opened(NAME)
+    fd, alone = _exclusive(sd_id)
     try:
-        yield range_lock.lock(fd, _place(sd_id), 1)
+        yield alone
     finally:
+        os.close(fd)
+
+
+def _exclusive(sd_id: str) -> tuple[int, bool]:
+    while True:
+        fd = host_file.opened(NAME)
+        try:
+            alone = range_lock.lock(fd, _place(sd_id), 1)
+            if host_file.in_place(fd, NAME):
+                return fd, alone
+        except BaseException:
+            os.close(fd)
+            raise
         os.close(fd)
 
 

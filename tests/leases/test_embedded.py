@@ -170,7 +170,7 @@ async def test_a_volume_removed_for_good_is_named(
     store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lease = await create(store)
-    monkeypatch.setattr("leases.embedded._in_place", lambda sectors: False)
+    monkeypatch.setattr("leases.sector.Sectors.in_place", lambda sectors: False)
     with pytest.raises(InvalidDomain, match="replaced"):
         await store.acquire(lease)
 

@@ -64,8 +64,9 @@ def test_a_generation_that_is_not_greater_says_nothing(generation: int) -> None:
     assert counts(leader(), host(generation=generation), HELD)
 
 
-def test_the_state_counts_whatever_the_generation() -> None:
-    assert not counts(leader(), host(HostState.DEAD, GENERATION - 1), HELD)
+@pytest.mark.parametrize("state", [HostState.DEAD, HostState.FREE])
+def test_what_is_known_of_a_former_life_says_nothing_about_this_one(state: HostState) -> None:
+    assert counts(leader(), host(state, GENERATION - 1), HELD)
 
 
 @pytest.mark.parametrize("known", [None, host(), host(HostState.FAIL), host(HostState.UNKNOWN)])
