@@ -35,9 +35,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Before any test module is imported: how many inputs a property is tried with.
 
-    And signals: tests send SIGHUP to commands, which obey a parent that made them ignore it.
+    And signals: tests send some to commands, which obey a parent that made them ignore those.
     """
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     hypothesis.settings.load_profile("full" if config.getoption("--full") else "quick")
 
 

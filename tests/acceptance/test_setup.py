@@ -18,7 +18,7 @@ NEW_LINKS = [
 ]
 MASK = "etc/systemd/system/masked.service"
 PACKAGES = [
-    *("ca-certificates", "e2fsprogs", "libiscsi-bin", "libnbd-bin", "nbdkit", "python3"),
+    *("ca-certificates", "e2fsprogs", "libiscsi-bin", "libnbd-bin", "nbdkit", "openssl", "python3"),
     *("python3-sanlock", "python3-venv", "qemu-block-extra", "qemu-utils", "sanlock", "tgt"),
     "util-linux",
 ]
