@@ -151,8 +151,14 @@ FENCES: Mapping[int, Fence] = {
 _BY_OWNER = {Fence.HELD: Fence.HELD_HERE, Fence.NO_ANSWER: Fence.NO_OWNER}
 
 
+def understood(report: Report) -> bool:
+    """Is it an answer? A status that nobody knows is none: it could be followed for ever."""
+    if isinstance(report, Told):
+        return report.status in _WORDS
+    return isinstance(report, NotReported)
+
+
 def word(facts: Facts, bounds: Bounds) -> Word:
-    """A status that nobody knows is no answer: following it could go on for ever."""
     if facts.host is not HostState.UP:
         return Word.SILENT
     if isinstance(facts.report, NotReported):

@@ -15,7 +15,7 @@ from engine.answers import (
     Report,
 )
 from engine.decide import Decision, Do, decide
-from engine.heard import DAMAGE, Bounds, Facts, Fence, Lease, Word, fence, lease, word
+from engine.heard import DAMAGE, Bounds, Facts, Fence, Lease, Word, fence, lease, understood, word
 from engine.story import Finding, Story
 from engine.unresolved import Unresolved
 from protocol.messages import LeaseRef
@@ -99,7 +99,7 @@ class Judgement:
         self._host, self._report = host, report
         self._lease, self._fence = None, None
         self._error = error or self._error
-        self._calls = self._calls + 1 if isinstance(report, CallFailed) else 0
+        self._calls = 0 if understood(report) else self._calls + 1
         said = word(self._facts(now), self._bounds)
         if said is Word.ACTIVE:
             self._active = self._alarmed = now

@@ -197,6 +197,11 @@ class Judging(RuleBasedStateMachine):
     def the_agent_notices(self) -> None:
         self.world.agent_notices()
 
+    @precondition(lambda self: self.world.step is Step.OVER and not self.world.tool)
+    @rule(told=st.sampled_from(["done", "failed"]))
+    def the_agent_tells_what_is_not_so(self, told: str) -> None:
+        self.world.told = told
+
     @precondition(lambda self: self.world.step is not Step.QUEUED)
     @rule()
     def the_agent_forgets(self) -> None:
@@ -236,9 +241,7 @@ class Judging(RuleBasedStateMachine):
     @precondition(lambda self: not (self.harmless or self.world.owner or self.world.ended))
     @rule(harm=st.sampled_from(Harm))
     def somebody_harms_the_lease(self, harm: Harm) -> None:
-        self.world.harm = harm
-        if harm is Harm.OTHER_JOB:
-            self.world.record["job_id"] = "00000000-0000-0000-0000-000000000000"
+        self.world.suffer(harm)
 
     # --- what must always hold ------------------------------------------------------------------
 

@@ -120,6 +120,11 @@ class World:
         if self.step is Step.OVER and not self.tool and self.told in ("pending", "running"):
             self.told = "failed"
 
+    def suffer(self, harm: Harm) -> None:
+        self.harm = harm
+        if harm is Harm.OTHER_JOB:
+            self.record["job_id"] = "00000000-0000-0000-0000-000000000000"
+
     # --- the hosts ------------------------------------------------------------------------------
 
     def report(self) -> tuple[HostState, Report]:
