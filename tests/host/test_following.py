@@ -27,7 +27,9 @@ class Fake:
         assert lock is not None
         self._lock = lock
         listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(folder.socket))
+        directory = os.open(folder.path, os.O_RDONLY)
+        listener.bind(f"/proc/self/fd/{directory}/{folder.socket.name}")  # a short name
+        os.close(directory)
         listener.listen(1)
         self._server = trio.socket.from_stdlib_socket(listener)
         self._streams: list[trio.SocketStream] = []
