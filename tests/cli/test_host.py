@@ -243,9 +243,11 @@ def test_a_daemon_that_refuses_the_user_says_who_may(
     shutil.chown(home, "nobody")
     for path in home.iterdir():
         shutil.chown(path, "nobody")
-    command = [sys.executable, "-m", "cli.main", "host", "status", sd]
+    as_nobody = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]
+    if subprocess.run([*as_nobody, "test", "-r", ROOT / "cli" / "main.py"], check=False).returncode:
+        pytest.skip("this checkout is where only its owner can read")
     done = subprocess.run(
-        ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", *command],
+        [*as_nobody, sys.executable, "-m", "cli.main", "host", "status", sd],
         env=other.environment,
         cwd=ROOT,
         capture_output=True,

@@ -189,7 +189,9 @@ async def test_a_worker_whose_socket_takes_nobody_in_is_waited_for(
     for filler in fillers:
         filler.setblocking(False)
         try:
-            filler.connect(str(fake.folder.socket))
+            directory = os.open(fake.folder.path, os.O_RDONLY)
+            filler.connect(f"/proc/self/fd/{directory}/{fake.folder.socket.name}")
+            os.close(directory)
         except BlockingIOError:
             break
     nursery.start_soon(die_later, fake)

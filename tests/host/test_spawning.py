@@ -12,6 +12,7 @@ import trio
 
 from host import spawning
 from host.folder import Folder
+from host.following import connected
 from host.spawning import Spawner, spawner
 from protocol.errors import WorkerNotStarted
 from protocol.record import JobStatus
@@ -264,7 +265,7 @@ async def test_a_worker_whatever_comes_over_its_socket_goes_on(place: Place, war
     nonsense = [b"", b"\n", b"{\n", b'{"do":"dance"}\n', b"\xff" * 100 + b"\n", b"x" * (3 << 20)]
     silent = []
     for words in nonsense * 4:
-        client = await trio.open_unix_socket(folder.socket)
+        client = await connected(folder)
         silent.append(client)
         try:
             await client.send_all(words)
