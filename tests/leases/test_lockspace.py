@@ -121,7 +121,7 @@ async def test_a_domain_of_the_embedded_store_is_joined_used_and_left(space: Loc
         assert caught.value.verb == "leave"
         assert memberships(space) == [HOST_ID]
     with trio.fail_after(WAIT):
-        while (found := await lockspace.status(space)).hosts[0].age is None:  # noqa: ASYNC110
+        while (found := await lockspace.status(space)).hosts[0].state != "live":  # noqa: ASYNC110
             await trio.sleep(0.1)
     assert (found.state, found.host_id, found.io_timeout) == (State.JOINED, HOST_ID, IO_TIMEOUT)
     assert [(one.host_id, one.name, one.state, one.generation) for one in found.hosts] == [
