@@ -72,7 +72,6 @@ class Folders(Section, frozen=True):
     """Where the agent keeps things."""
 
     state: Annotated[Folder, _about("What outlives a restart of the host.")] = "/var/lib/leasehold"
-    runtime: Annotated[Folder, _about("What does not: sockets and locks.")] = "/run/leasehold"
     jobs: Annotated[
         Folder | None, _about("The journal of jobs; default: `jobs` in the state folder.")
     ] = None

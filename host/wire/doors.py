@@ -5,17 +5,14 @@ import grp
 import ipaddress
 import os
 import socket
-import ssl
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import trio
 
 from host.wire import credentials, tls
 from host.wire.call import Peer, Role
-from host.wire.tls import Certificates
 from protocol.errors import BadParameter
 
 PORT = 54321
@@ -72,18 +69,19 @@ class UnixDoor(Door):
 
 @dataclass(frozen=True)
 class TlsDoor(Door):
-    context: ssl.SSLContext
-    names: Mapping[str, Role] = field(default_factory=dict)
+    secrets: tls.Secrets
 
     async def open(self, stream: trio.SocketStream) -> trio.abc.Stream:
         _keep_alive(stream)
-        secure = trio.SSLStream(stream, self.context, server_side=True, https_compatible=True)
+        secure = trio.SSLStream(
+            stream, self.secrets.context, server_side=True, https_compatible=True
+        )
         await secure.do_handshake()
         return secure
 
     def peer(self, stream: trio.abc.Stream) -> Peer:
         assert isinstance(stream, trio.SSLStream)
-        return tls.peer(stream.getpeercert() or {}, self.names)
+        return tls.peer(stream.getpeercert() or {}, self.secrets.files.names)
 
 
 @dataclass(frozen=True)
@@ -154,10 +152,9 @@ def _group(name: str) -> int:
         raise BadParameter("monitors", f"no such group: {name}") from None
 
 
-async def tls_doors(host: str | None, port: int, files: Certificates) -> list[TlsDoor]:
+async def tls_doors(host: str | None, port: int, secrets: tls.Secrets) -> list[TlsDoor]:
     """Listen on all addresses of `host`; None: on all of this host. Raises BadParameter."""
-    context = tls.context(files)
-    return [TlsDoor(one, _name(one), context, files.names) for one in await _tcp(host, port)]
+    return [TlsDoor(one, _name(one), secrets) for one in await _tcp(host, port)]
 
 
 async def loopback_doors(host: str, port: int, role: Role = "monitor") -> list[LoopbackDoor]:

@@ -43,6 +43,19 @@ def context(files: Certificates) -> ssl.SSLContext:
     return made
 
 
+class Secrets:
+    """What is proved to clients, and asked of them; read anew on request."""
+
+    def __init__(self, files: Certificates) -> None:
+        """Raises BadParameter."""
+        self.files = files
+        self.context = context(files)
+
+    def read_again(self) -> None:
+        """For connections that come from now on. BadParameter: the former ones stay in use."""
+        self.context = context(self.files)
+
+
 def peer(certificate: Mapping[str, Any], names: Mapping[str, Role]) -> Peer:
     """Who a verified certificate is of; as ssl.SSLSocket.getpeercert gives it. NotAdmitted."""
     subject = [pair for part in certificate.get("subject", ()) for pair in part]

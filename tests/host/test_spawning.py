@@ -141,8 +141,10 @@ async def test_a_worker_is_a_process_of_its_own(place: Place, warm: Spawner) -> 
     pid = await copying(place, folder)
     assert os.getsid(pid) == os.getpgid(pid) == pid
     assert os.readlink(f"/proc/{pid}/cwd") == "/"
-    term = 1 << (signal.SIGTERM - 1)  # blocked while it was forked
-    assert not any(int(status(one, "SigBlk"), 16) & term for one in (pid, *children(pid)))
+    term = 1 << (signal.SIGTERM - 1)  # blocked while it was forked, and while it forks a tool
+    await until(
+        lambda: not any(int(status(one, "SigBlk"), 16) & term for one in (pid, *children(pid)))
+    )
     assert int(Path(f"/proc/{pid}/oom_score_adj").read_text()) >= 0
     await kill(folder, pid)
 

@@ -113,7 +113,7 @@ def div(**other: Any) -> dict[str, Any]:
 
 def config(folder: Path, **endpoints: Any) -> Config:
     return Config(
-        folders=Folders(state=str(folder / "state"), runtime=str(folder / "run")),
+        folders=Folders(state=str(folder / "state")),
         jobs=Jobs(concurrency=2),
         endpoints=Endpoints(**{"directories": (str(folder / "disks"),), **endpoints}),
         storage=Storage(directories=(str(folder / "mnt"),), require_watchdog=False),

@@ -18,7 +18,7 @@ from host.wire.call import Call, Peer
 from host.wire.credentials import Credentials, peer
 from host.wire.doors import loopback_doors, tls_doors, unix_door
 from host.wire.limits import DEFAULT
-from host.wire.tls import Certificates, NotAdmitted
+from host.wire.tls import Certificates, NotAdmitted, Secrets
 from host.wire.tls import peer as certified
 from processes.tool import PYTHON
 from protocol.client import connected
@@ -196,7 +196,7 @@ async def test_plain_tcp_lets_everybody_look_and_no_more() -> None:
 @asynccontextmanager
 async def tls(site: Site, limits: Any = DEFAULT) -> AsyncGenerator[int]:
     """A server of the site for the body; its port."""
-    doors = await tls_doors("127.0.0.1", 0, site.server())
+    doors = await tls_doors("127.0.0.1", 0, Secrets(site.server()))
     async with serving(who, doors=doors, limits=limits):
         yield doors[0].listener.socket.getsockname()[1]
 
@@ -318,7 +318,7 @@ async def test_files_that_are_no_certificates_are_told(
     for path in (str(bad), str(tmp_path / "missing")):
         files = asdict(sites[0].server()) | {broken: path}
         with pytest.raises(BadParameter, match="certificates"):
-            await tls_doors("127.0.0.1", 0, Certificates(**files))
+            await tls_doors("127.0.0.1", 0, Secrets(Certificates(**files)))
 
 
 async def test_a_port_in_use_is_told() -> None:

@@ -1,0 +1,144 @@
+"""The agent of a host as a service: its jobs, its verbs, its doors, from start to stop."""
+
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import structlog
+import trio
+
+from host.agent import agent
+from host.config import Config, split_address
+from host.dispatch import Dispatcher
+from host.journal import Journal
+from host.notify import Notifier
+from host.this_host import this_host
+from host.wire.doors import Door, loopback_doors, tls_doors, unix_door
+from host.wire.server import Server
+from host.wire.tls import Certificates, Secrets
+from jobs.ending import telling
+from protocol.errors import BadParameter
+
+log = structlog.get_logger()
+
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+RELOADING = signal.SIGHUP
+SIGNALS = (*STOPPING, RELOADING)
+
+
+async def serve(config: Config, hardware_id: str, notifier: Notifier) -> None:
+    """Serve until a signal asks to stop; the workers of running jobs go on then.
+
+    The first SIGTERM or SIGINT lets the calls in flight be answered, a second one does not. SIGHUP
+    has the certificates read again. Signals may have been blocked until now. hardware_id: of this
+    host, when the configuration names none.
+    Raises BadParameter (1000): a setting is no good here; AcquireLockFailure (651): there is an
+    agent with this journal already; OSError.
+    """
+    try:
+        with trio.open_signal_receiver(*SIGNALS) as signals:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            try:
+                await _served(config, hardware_id, notifier, signals)
+            finally:
+                # One that comes from now on has nobody to hear it: it must not kill us either.
+                signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    except ExceptionGroup as e:
+        raise telling(e) from None
+
+
+async def _served(
+    config: Config, hardware_id: str, notifier: Notifier, signals: AsyncIterator[int]
+) -> None:
+    secrets = _secrets(config)
+    await trio.to_thread.run_sync(_make_folders, config)
+    journal = Journal(config.journal)
+    jobs = config.jobs
+    async with (
+        agent(
+            journal,
+            concurrency=jobs.concurrency,
+            total=jobs.rate,
+            autodelete=jobs.autodelete,
+        ) as made,
+        this_host(made, journal, config, config.identity.hardware_id or hardware_id) as host,
+        trio.open_nursery() as nursery,
+    ):
+        doors = await _doors(config, secrets)
+        server = Server(Dispatcher(host), doors, events=made.registry.subscribe())
+        nursery.start_soon(notifier.stay_alive)
+        nursery.start_soon(_obey, signals, server, secrets, nursery.cancel_scope)
+        known = len(made.registry.list())
+        log.info("ready", jobs=known, doors=[door.name for door in doors])
+        notifier.ready(f"{known} jobs known")
+        await server.serve()
+        notifier.stopping()
+        log.info("stopping; copies go on", running=made.queue.running)
+        nursery.cancel_scope.cancel()
+
+
+async def _obey(
+    signals: AsyncIterator[int], server: Server, secrets: Secrets | None, scope: trio.CancelScope
+) -> None:
+    asked = False
+    async for number in signals:
+        if number == RELOADING:
+            _read_again(secrets)
+        elif asked:
+            scope.cancel()
+        else:
+            asked = True
+            server.stop()
+
+
+def _read_again(secrets: Secrets | None) -> None:
+    if secrets is None:
+        return
+    try:
+        secrets.read_again()
+        log.info("certificates read again")
+    except BadParameter as e:
+        log.error("certificates not read, the former ones stay in use", reason=str(e))
+
+
+def _secrets(config: Config) -> Secrets | None:
+    """None: without TLS."""
+    files = config.certificates
+    if not config.listen.tls or not (files.ca and files.certificate and files.key):
+        return None
+    return Secrets(Certificates(files.ca, files.certificate, files.key, files.names))
+
+
+async def _doors(config: Config, secrets: Secrets | None) -> list[Door]:
+    """All or none. Raises BadParameter; also when there is none to come in by."""
+    listen = config.listen
+    doors: list[Door] = []
+    try:
+        if listen.socket:
+            doors.append(await unix_door(listen.socket, monitors=listen.monitor_group))
+        if secrets is not None:
+            for address in listen.tls:
+                doors += await tls_doors(*split_address(address), secrets)
+        for address in listen.plain:
+            host, port = split_address(address)
+            doors += await loopback_doors(host or "*", port)
+        if not doors:
+            raise BadParameter("listen", "nobody could come in: set listen.socket or listen.tls")
+    except BaseException:
+        for door in doors:
+            door.close()
+        raise
+    return doors
+
+
+def _make_folders(config: Config) -> None:
+    """Those of the agent itself; nothing of theirs is for other users. Raises BadParameter."""
+    socket = config.listen.socket
+    folders = [config.folders.state, str(config.journal)]
+    try:
+        for folder in folders:
+            Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        if socket:  # members of a group may come in there
+            Path(socket).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as e:
+        raise BadParameter("folders", f"{e.filename}: {e.strerror}") from None
