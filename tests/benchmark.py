@@ -6,7 +6,6 @@ noisy machine disturbs both alike. Only the ratio decides.
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,8 +25,9 @@ from leases.sector import Sectors
 from leases.store import Store
 from protocol.messages import ExternalEndpoint, JobMetadata, LeaseRef
 from protocol.record import Expectation, JobStatus
+from tests.benchmark_agent import agent_figures
 from tests.benchmark_sanlock import sanlock_figures
-from tests.figure import HARDWARE, Figure, Work, measured
+from tests.figure import HARDWARE, Figure, Work, bare, measured
 
 MIB = 1 << 20
 
@@ -126,15 +126,6 @@ async def nothing(report: Report) -> None:
     """What the jobs of the registry do."""
 
 
-def bare(source: Path, target: Path) -> None:
-    """What a script without leasehold would do, with the same flags and a flush that is checked."""
-    argv = ["qemu-img", "convert", "-p", "-n", "-t", "none", "-T", "none", "-W", "-m", "8"]
-    argv += ["-f", "raw", "-O", "raw", str(source), str(target)]
-    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
-    with target.open("r+b") as file:
-        os.fsync(file.fileno())
-
-
 async def one_write(path: str, number: int) -> None:
     """One 512-byte write, O_DIRECT and on disk when it returns."""
 
@@ -145,7 +136,7 @@ async def one_write(path: str, number: int) -> None:
     await trio.to_thread.run_sync(write)
 
 
-async def main(quick: bool) -> int:
+async def main(quick: bool) -> list[bool]:
     with tempfile.TemporaryDirectory(prefix="leasehold-bench-", dir="/var/tmp") as name:
         folder = Path(name)
         domain = await create_domain(str(folder / "domains"), leases=250)
@@ -158,11 +149,12 @@ async def main(quick: bool) -> int:
         if not quick:
             large = bench.copies("4 GiB with 2 GiB of data", 4096 * MIB, 2048 * MIB, 1.02, 5)
             held.append(await measured(large))
-    held += await sanlock_figures()
-    return 0 if all(held) else 1
+    return [*held, *await sanlock_figures()]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds, no large image")
-    sys.exit(trio.run(main, parser.parse_args().quick))
+    quick = parser.parse_args().quick
+    held = [*trio.run(main, quick), *agent_figures(quick)]
+    sys.exit(0 if all(held) else 1)
