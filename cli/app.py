@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli import agent, copy, domain, host, lease, volume
+from cli import agent, copy, domain, host, job, lease, pki, volume
 from cli.command import group
 
 app = group(
@@ -25,6 +25,8 @@ def leasehold(
 app.add_typer(domain.app)
 agent.register(host.app)
 app.add_typer(host.app)
+app.add_typer(job.app)
 app.add_typer(lease.app)
+app.add_typer(pki.app)
 app.add_typer(volume.app)
 copy.register(app)

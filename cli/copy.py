@@ -1,15 +1,25 @@
 """`leasehold copy`: one tracked copy in the foreground."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 import typer
 
 from cli.command import command
 from cli.output import Output
-from cli.parameters import Store
+from cli.parameters import (
+    Destination,
+    Format,
+    Limit,
+    NewJobId,
+    Source,
+    SourceFormat,
+    Store,
+    Verify,
+)
+from cli.remote import FORMS, TIMEOUT, Ca, Certificate, Key, Timeout
 
-Format = Literal["raw", "qcow2"]
+STALL_TIMEOUT = 300
 
 
 def register(app: typer.Typer) -> None:
@@ -18,27 +28,11 @@ def register(app: typer.Typer) -> None:
 
 def copy(
     out: Output,
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SRC",
-            help="A path, an nbd+unix:, nbd:, iscsi: or rbd: url, or a volume: SD/IMG/VOL.",
-        ),
-    ],
-    destination: Annotated[
-        str,
-        typer.Argument(
-            metavar="DST",
-            help="The same. A missing plain "
-            "file is created; a device or network volume must exist.",
-        ),
-    ],
+    source: Source,
+    destination: Destination,
     *,
-    source_format: Annotated[
-        Format | None,
-        typer.Option(help="What the source must be; default: what it is found to be."),
-    ] = None,
-    format: Annotated[Format, typer.Option(help="What the target is or becomes.")] = "raw",
+    source_format: SourceFormat = None,
+    format: Format = "raw",
     allow: Annotated[
         list[str] | None,
         typer.Option(
@@ -55,27 +49,20 @@ def copy(
             "the lease; default: one of this user, made on first use.",
         ),
     ] = None,
-    job_id: Annotated[
-        UUID | None,
-        typer.Option(
-            help="The id of the job; the same one takes up a "
-            "copy whose process died. Default: a new one."
-        ),
-    ] = None,
-    limit: Annotated[
-        str | None, typer.Option(metavar="RATE", help="Bytes per second, as 100M.")
-    ] = None,
+    job_id: NewJobId = None,
+    limit: Limit = None,
     keep_lease: Annotated[
         bool, typer.Option("--keep-lease", help="Keep the lease after success.")
     ] = False,
-    verify: Annotated[
-        bool,
-        typer.Option("--verify", help="Compare the whole content of both ends afterwards."),
-    ] = False,
+    verify: Verify = False,
     stall_timeout: Annotated[
-        int,
-        typer.Option(min=1, metavar="S", help="Give up after so many seconds without movement."),
-    ] = 300,
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="S",
+            help=f"Give up after so many seconds without movement; default: {STALL_TIMEOUT}.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -83,33 +70,49 @@ def copy(
         ),
     ] = False,
     store: Store = "auto",
+    host: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help=f"Have the agent of a host do it: {FORMS}."),
+    ] = None,
+    ca: Ca = "",
+    certificate: Certificate = "",
+    key: Key = "",
+    timeout: Timeout = TIMEOUT,
 ) -> int:
     """Copy a disk as a tracked job.
 
     Its lease says at any time what became of it: see `leasehold lease status`. A target that is a
     volume says it itself: see `leasehold volume info`. Ctrl-C aborts.
     """
-    from cli.foreground import copied
     from cli.interrupt import run, run_stoppable
-    from cli.request import Order, checked_directory, checked_url
-    from cli.sizes import parse_rate
+    from cli.request import order_of
 
-    order = Order(
-        source=checked_url(source, "SRC"),
-        destination=checked_url(destination, "DST"),
+    order = order_of(
+        source,
+        destination,
         source_format=source_format,
         format=format,
-        allow=tuple(checked_directory(one, "--allow") for one in allow or ()),
-        limit=None if limit is None else parse_rate(limit, "--limit"),
-        domain=str(domain) if domain else None,
-        job_id=str(job_id) if job_id else None,
+        allow=allow or (),
+        limit=limit,
+        domain=domain,
+        job_id=job_id,
         keep_lease=keep_lease,
         store=store,
         verify=verify,
-        stall_time=float(stall_timeout),
+        stall_timeout=STALL_TIMEOUT if stall_timeout is None else stall_timeout,
     )
+    if host is not None:
+        from cli.host_copy import copied as copied_there
+        from cli.remote import remote
+        from cli.request import check_not_given
+
+        check_not_given({"--dry-run": dry_run, "--stall-timeout": stall_timeout is not None})
+        agent = remote(host, ca, certificate, key, timeout)
+        return run(lambda interrupt: copied_there(order, agent, out, interrupt))
     if dry_run:
         from cli.dry_run import shown
 
         return run_stoppable(lambda: shown(order, out))
+    from cli.foreground import copied
+
     return run(lambda interrupt: copied(order, out, interrupt))

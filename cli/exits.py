@@ -4,8 +4,11 @@
 found, 4 aborted or fenced, 5 cannot connect, 6 refused by the present state, 7 unresolved.
 """
 
-from protocol import errors
+from functools import cache
+
+from protocol import errors, jsonrpc
 from protocol.record import JobStatus
+from protocol.reported import Reported
 
 OK = 0
 FAILED = 1
@@ -36,6 +39,7 @@ CODES: dict[type[BaseException], int] = {
     errors.MetadataOverflowError: BAD_INPUT,
     errors.VolumeCreationError: BAD_INPUT,
     errors.IllegalVolume: BAD_INPUT,
+    errors.AdapterMissing: BAD_INPUT,
     errors.BrokenVolumeChain: BAD_INPUT,
     # not found
     errors.StorageDomainDoesNotExist: NOT_FOUND,
@@ -45,6 +49,8 @@ CODES: dict[type[BaseException], int] = {
     errors.VolumeDoesNotExist: NOT_FOUND,
     errors.ImageDoesNotExistInSD: NOT_FOUND,
     errors.ImageMissing: NOT_FOUND,
+    errors.NoSuchManagedVolume: NOT_FOUND,
+    errors.NoSuchManagedSnapshot: NOT_FOUND,
     # cannot connect
     errors.CannotConnect: CANNOT_CONNECT,
     errors.ConnectionLost: CANNOT_CONNECT,
@@ -73,12 +79,36 @@ CODES: dict[type[BaseException], int] = {
     errors.TruncatedIndex: REFUSED,
     errors.InvalidRecord: REFUSED,
     errors.InvalidSlot: REFUSED,
+    errors.ManagedVolumeAlreadyAttached: REFUSED,
+    errors.ManagedVolumeConnectionMismatch: REFUSED,
+    errors.ManagedVolumeExists: REFUSED,
+    errors.ManagedVolumeInUse: REFUSED,
+    jsonrpc.Forbidden: REFUSED,
 }
+
+
+def kind_of(error: BaseException) -> type[BaseException]:
+    """The class of an error; of one that another process told, the class that has its code."""
+    if isinstance(error, Reported):
+        return _by_code().get(error.number, errors.Error)
+    return type(error)
+
+
+@cache
+def _by_code() -> dict[int, type[errors.Error]]:
+    known: list[type[errors.Error]] = [*_below(errors.Error), jsonrpc.Forbidden]
+    return {kind.code: kind for kind in known}
+
+
+def _below(kind: type[errors.Error]) -> list[type[errors.Error]]:
+    """The classes of protocol.errors that are a `kind`."""
+    known = [one for one in kind.__subclasses__() if one.__module__ == errors.__name__]
+    return [one for found in known for one in (found, *_below(found))]
 
 
 def before_job(error: BaseException) -> int:
     """The exit code for an error of a command, or of a copy whose job has not begun."""
-    return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
+    return next(CODES[kind] for kind in kind_of(error).__mro__ if kind in CODES)
 
 
 # What a job is refused for before it touches anything: its lease was taken, changed or removed
@@ -98,6 +128,14 @@ def after_job(error: Exception | None) -> int:
     One that was refused ends as if it had been refused before; otherwise the job failed, whatever
     it was.
     """
-    if isinstance(error, errors.JobStatusMismatch) and error.found == JobStatus.FENCED:
+    if error is None:
+        return FAILED
+    kind = kind_of(error)
+    if kind is errors.JobStatusMismatch and _found(error) == JobStatus.FENCED:
         return ABORTED  # somebody ended the job while it was about to begin
-    return before_job(error) if isinstance(error, REFUSALS) else FAILED
+    return before_job(error) if issubclass(kind, REFUSALS) else FAILED
+
+
+def _found(error: Exception) -> object:
+    """The status that a JobStatusMismatch found."""
+    return errors.to_rpc(error)["data"].get("found")

@@ -1,6 +1,5 @@
 """One tracked copy in the foreground: checks, lease, job, and what is told about its end."""
 
-import signal
 import time
 import uuid
 from collections import deque
@@ -10,17 +9,17 @@ from typing import Any
 import trio
 
 from cli import exits, known
+from cli.copy_ended import ended, succeeded
 from cli.hardware import hardware_id
 from cli.interrupt import Interrupt
-from cli.output import Output, explained
+from cli.output import Output
 from cli.progress import follow
 from cli.request import Order, check
-from cli.sizes import format_rate, format_size
 from cli.tracking import FIRST_GENERATION, LeaseTracking, Tracking, VolumeTracking
 from endpoints.copy_data import checked, copy
 from endpoints.domain import open_store
 from jobs.job import Job, Report, Status
-from protocol.errors import ActionStopped, Error, LeaseLost, SanlockLVBError
+from protocol.errors import ActionStopped, Error
 
 STOPPING = (
     "stopping: the copy tool is being ended, then the lease is given back",
@@ -55,8 +54,8 @@ async def copied(order: Order, out: Output, interrupt: Interrupt) -> int:
         await job.run()
         nursery.cancel_scope.cancel()
     if job.status is Status.DONE:
-        return await _succeeded(order, tracking, job, out)
-    return await _ended(tracking, job, out, interrupt)
+        return await succeeded(tracking, job, out, keep_lease=order.keep_lease)
+    return await ended(tracking, job, out, interrupt)
 
 
 async def with_domains(order: Order) -> Order:
@@ -101,47 +100,3 @@ def _stop(job: Job, interrupt: Interrupt, said: deque[str]) -> None:
         said.append(STOPPING[interrupt.asked - 1])
     if job.status is not Status.PENDING:  # else its work sees that it was asked
         job.abort()
-
-
-async def _succeeded(order: Order, tracking: Tracking, job: Job, out: Output) -> int:
-    result = job.result or {}
-    facts = {**job.info(), **result, **tracking.names}
-    if not order.keep_lease:
-        try:
-            await tracking.remove()
-        except (Error, OSError) as e:
-            out.warn(f"the copy is done, but its lease could not be removed: {explained(e)}")
-    text = (
-        f"copied {format_size(result.get('bytes', 0))} in {result.get('seconds')} s"
-        f" ({format_rate(result.get('rate', 0))}; {result.get('path_taken')})"
-    )
-    out.done(facts, text)
-    return exits.OK
-
-
-async def _ended(tracking: Tracking, job: Job, out: Output, interrupt: Interrupt) -> int:
-    """Tell of a job that failed or was aborted, and what its lease says."""
-    told, text = await tracking.story()
-    facts: dict[str, Any] = {**tracking.names, "job": job.info(), **told}
-    aborted = job.status is Status.ABORTED and not _storage_lost(job, interrupt)
-    error = job.error or ActionStopped()
-    if out.json:
-        out.error(ActionStopped() if aborted else error, facts)
-    else:
-        out.warn(_story(job, error, aborted=aborted))
-        out.warn(text)
-    return exits.ABORTED if aborted else exits.after_job(job.error)
-
-
-def _storage_lost(job: Job, interrupt: Interrupt) -> bool:
-    """Was it the sanlock daemon that stopped the job? It sends SIGTERM to all jobs of a host that
-    has lost the storage of its leases: nobody has aborted them. Source: sanlock(8)."""
-    storage = isinstance(job.error, (LeaseLost, SanlockLVBError))
-    return storage and interrupt.by == {signal.SIGTERM}
-
-
-def _story(job: Job, error: Exception, *, aborted: bool) -> str:
-    if not aborted:
-        return f"job {job.id} failed: {explained(error)}"
-    cleanup = f"; while it stopped: {explained(error)}" if job.error else ""
-    return f"job {job.id} was aborted{cleanup}"

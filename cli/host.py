@@ -38,8 +38,8 @@ async def join(
 ) -> None:
     """Join a storage domain as its host N; the sanlock daemon keeps that until `host leave`.
 
-    It takes some seconds, and more than a minute for an id whose last host has died. A domain of
-    the embedded store becomes one of sanlock. Ctrl-C ends it.
+    It takes some seconds, up to a minute after a crash of this host, and more for an id whose last
+    host has died. A domain of the embedded store becomes one of sanlock. Ctrl-C ends it.
     """
     from cli.host_text import member, member_text
     from cli.joining import joined

@@ -16,24 +16,6 @@ from protocol import errors
 STDOUT = 1
 STDERR = 2
 
-# The way out of an error whose own text does not name it.
-WAYS_OUT: dict[type[BaseException], str] = {
-    errors.StorageDomainDoesNotExist: "`leasehold domain list` shows the known domains, "
-    "`leasehold domain open PATH` remembers those of a mount",
-    errors.NoSuchLease: "`leasehold lease list SD` shows those that exist",
-    errors.AcquireLockFailure: "it is in use: wait for its owner, or abort that",
-    errors.ReleaseLockFailure: "the result is recorded: when its lease is free and says SUCCEEDED, "
-    "the copy is complete",
-    errors.LeaseLost: "its job is not done: when its lease is free, try again",
-    errors.SanlockUnavailable: "start it, then `leasehold host join SD --host-id N`",
-    errors.JobStatusMismatch: "a job id is used once: use a new one",
-    errors.LeaseExists: "use another id, or look with `leasehold lease status SD LEASE`",
-    errors.ImageMissing: "check the name; a device or network volume is never created",
-    errors.CannotConnect: "check that its server runs and can be reached",
-    errors.ReadOnly: "check its permissions",
-    errors.StorageDomainAlreadyExists: "`leasehold domain open PATH` opens it",
-}
-
 
 @dataclass
 class Output:
@@ -80,9 +62,10 @@ class Output:
 
 def explained(error: BaseException) -> str:
     """The text of `error` and, where one is known, the way out."""
-    text = errors.to_rpc(error)["message"]
-    way_out = next((WAYS_OUT[kind] for kind in type(error).__mro__ if kind in WAYS_OUT), None)
-    return f"{text} ({way_out})" if way_out else str(text)
+    from cli.ways_out import way_out
+
+    text, way = errors.to_rpc(error)["message"], way_out(error)
+    return f"{text} ({way})" if way else str(text)
 
 
 def as_json(value: Any) -> str:

@@ -34,6 +34,38 @@ Store = Annotated[
     ),
 ]
 
+Format = Annotated[Literal["raw", "qcow2"], typer.Option(help="What the target is or becomes.")]
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SRC",
+        help="A path, an nbd+unix:, nbd:, iscsi: or rbd: url, or a volume: SD/IMG/VOL.",
+    ),
+]
+Destination = Annotated[
+    str,
+    typer.Argument(
+        metavar="DST",
+        help="The same. A missing plain file is created; a device or network volume must exist.",
+    ),
+]
+SourceFormat = Annotated[
+    Literal["raw", "qcow2"] | None,
+    typer.Option(help="What the source must be; default: what it is found to be, not on a host."),
+]
+NewJobId = Annotated[
+    UUID | None,
+    typer.Option(
+        help="The id of the job; the same one takes up a copy whose process died. Default: a new"
+        " one."
+    ),
+]
+Limit = Annotated[str | None, typer.Option(metavar="RATE", help="Bytes per second, as 100M.")]
+Verify = Annotated[
+    bool,
+    typer.Option("--verify", help="Compare the whole content of both ends afterwards."),
+]
+
 
 def checked_lease(lease_id: str) -> str:
     """Raises BadParameter (1000) for what cannot be the id of a lease."""

@@ -113,18 +113,20 @@ class Stderr(io.TextIOBase):
         return STDERR
 
 
-class Bar:
-    """A bar that is drawn anew in its place."""
+class Bars:
+    """Bars that are drawn anew in their places, one for each job. names: each says whose it is."""
 
-    def __init__(self, job: Followed) -> None:
+    def __init__(self, *, names: bool = False) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+        from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
         class Steady(Console):
             def show_cursor(self, show: bool = True) -> bool:
                 return False  # a process that is killed could not show a hidden cursor again
 
+        name = [TextColumn("{task.description}", markup=False)] if names else []
         self._progress = Progress(
+            *name,
             TextColumn("{task.fields[stage]}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
@@ -135,24 +137,45 @@ class Bar:
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self._task = self._progress.add_task(
-            job.description, total=None, stage="", amount="", speed=""
-        )
+        self._tasks: dict[str, TaskID] = {}
         self._progress.start()
 
-    def show(self, info: dict[str, Any]) -> None:
+    def update(self, name: str, info: dict[str, Any]) -> None:
+        """What is to be drawn of a job; the first time, below the others."""
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(
+                printable(name), total=None, stage="", amount="", speed=""
+            )
         self._progress.update(
-            self._task,
+            self._tasks[name],
             total=100 if "progress" in info else None,
             completed=info.get("progress", 0),
-            stage=info.get("stage", info["status"]),
+            stage=printable(info.get("stage", info["status"])),
             amount=amount(info),
             speed=speed(info),
         )
+
+    def drop(self, name: str) -> None:
+        self._progress.remove_task(self._tasks.pop(name))
+
+    def draw(self) -> None:
         self._progress.refresh()
 
     def say(self, text: str) -> None:
+        """A line that stays, above the bars."""
         self._progress.console.print(printable(text), markup=False, highlight=False)
 
     def close(self) -> None:
         self._progress.stop()
+
+
+class Bar(Bars):
+    """The bar of one job, which is not named."""
+
+    def __init__(self, job: Followed) -> None:
+        super().__init__()
+        self._job = job
+
+    def show(self, info: dict[str, Any]) -> None:
+        self.update(self._job.description, info)
+        self.draw()

@@ -88,9 +88,7 @@ class VolumeTracking:
             found = (await self._read()).metadata
         except (Error, OSError):
             return {}, f"its volume could not be read; {look}"
-        facts = {"legality": found.legality, "generation": found.generation}
-        text = f"its volume is {found.legality}, generation {found.generation}; {look}"
-        return {"volume": facts}, text
+        return volume_story(found.legality, found.generation, look)
 
     async def _read(self) -> Volume:
         target = self.target
@@ -153,13 +151,7 @@ class LeaseTracking:
 
     async def story(self) -> tuple[dict[str, Any], str]:
         look = f"look with `leasehold lease status {self.sd_id} {self.job_id}`"
-        lease = await self.status()
-        if isinstance(lease, str):
-            return {}, f"its lease could not be read: {lease}; {look}"
-        said = f"is kept and says: {meaning(lease.metadata)}"
-        if lease.owners:
-            said = f"is held by host {hosts(lease)}"
-        return {"lease": status_object(lease)}, f"its lease {said}; {look}"
+        return lease_story(await self.status(), look)
 
     async def _create(self) -> None:
         metadata = JobMetadata(
@@ -172,6 +164,22 @@ class LeaseTracking:
             now=int(time.time()),
             hardware_id=self.hardware_id,
         )
+
+
+def lease_story(lease: LeaseStatus | str, look: str) -> tuple[dict[str, Any], str]:
+    """What a lease says. lease: or why it cannot be told. look: how to look at it."""
+    if isinstance(lease, str):
+        return {}, f"its lease could not be read: {lease}; {look}"
+    said = f"is kept and says: {meaning(lease.metadata)}"
+    if lease.owners:
+        said = f"is held by host {hosts(lease)}"
+    return {"lease": status_object(lease)}, f"its lease {said}; {look}"
+
+
+def volume_story(legality: str, generation: int, look: str) -> tuple[dict[str, Any], str]:
+    """What a volume says. look: how to look at it."""
+    facts = {"legality": legality, "generation": generation}
+    return {"volume": facts}, f"its volume is {legality}, generation {generation}; {look}"
 
 
 def taken_up(job_id: str, record: JobRecord) -> int:

@@ -65,12 +65,13 @@ async def open_store(
 ) -> Store:
     """The store of a domain's leases.
 
-    kind: auto is sanlock when a daemon answers that has joined the domain, else embedded.
+    kind: auto is sanlock when a daemon answers that has joined the domain, and also when none
+    answers and hosts share the domain; else embedded.
     change_index: leases are to be created or deleted. On a domain of a vdsm pool that is for its
     storage pool manager alone, which does not know our lock around the index: it is refused
     with UnsupportedOperation (2009).
-    Raises SanlockUnavailable (4012) and NotJoined (4011) for sanlock; InvalidDomain and WrongStore
-    when the store is used and does not fit.
+    Raises SanlockUnavailable (4012) and NotJoined (4011) for sanlock; InvalidDomain, WrongStore
+    and, for auto, SanlockUnavailable when the store is used and does not fit.
     """
     if change_index and domain.pool:
         reason = f"domain {domain.id} belongs to pool {domain.pool}: only its SPM changes leases"
@@ -92,7 +93,7 @@ async def _kept_by_sanlock(domain: Domain, kind: StoreKind) -> bool:
     except SanlockUnavailable:
         if kind == "sanlock":
             raise
-        return False
+        return True  # formatted, so the embedded store would refuse it, with a wrong way out
     joined = found is not None and found.joined
     if kind == "sanlock" and not joined:
         raise NotJoined(domain.id)

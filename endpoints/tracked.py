@@ -87,12 +87,12 @@ class TrackedLease:
 
     async def succeed(self, grant: Grant) -> None:
         """Record SUCCEEDED and read it back; the caller shields this from an abort."""
-        try:
-            record = await self._expected_record(grant)
-        except Error:
-            self._foreign = True  # FENCED, say: a failure of ours must not be written over that
-            raise
-        with trio.move_on_after(SUCCEED_TIME):
+        with trio.move_on_after(SUCCEED_TIME), grant.recording():
+            try:
+                record = await self._expected_record(grant)
+            except Error:
+                self._foreign = True  # FENCED, say: a failure of ours must not be written over that
+                raise
             await grant.write(self._ended(record, JobStatus.SUCCEEDED))
             return
         reason = f"not written within {SUCCEED_TIME:.0f} s, the outcome is unknown"

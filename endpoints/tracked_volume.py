@@ -8,15 +8,19 @@ from functools import partial
 import trio
 
 from endpoints.volume import leased_volume
+from jobs.ending import leaves
 from leases.grant import Grant
 from leases.hold import hold
 from leases.store import Store
-from protocol.errors import GenerationMismatch
+from leases.worker import run
+from protocol.errors import GenerationMismatch, LeaseLost
 from protocol.record import next_generation
 from storage import volume
 from storage.domain import Domain
 from storage.volume import ILLEGAL, LEGAL, Volume
 from storage.volume_metadata import VolumeMetadata
+
+LOOK_TIME = 5.0  # seconds; a lease whose storage does not answer must not keep an abort
 
 
 class TrackedVolume:
@@ -45,16 +49,23 @@ class TrackedVolume:
         found = await trio.to_thread.run_sync(volume.read, self._domain, *self._ids)
         async with hold(self._store, await leased_volume(self._domain, found)) as grant:
             await self._update(self._begun)
-            yield grant  # a failure is recorded already: ILLEGAL, and the generation as it was
+            try:
+                yield grant
+            except BaseException as e:
+                # A failure is recorded already: ILLEGAL, and the generation as it was.
+                if all(isinstance(leaf, trio.Cancelled) for leaf in leaves(e)):
+                    await _check_held(grant, e)
+                raise
 
     async def succeed(self, grant: Grant) -> None:
         """LEGAL and the next generation in one write; the caller shields this from an abort."""
-        await grant.check()
-        written = await self._update(self._done)
-        found = await trio.to_thread.run_sync(volume.read, self._domain, *self._ids)
-        if found.metadata != written.metadata:
-            raise GenerationMismatch(written.metadata.generation, found.metadata.generation)
-        await grant.check()
+        with grant.recording():
+            await grant.check()
+            written = await self._update(self._done)
+            found = await trio.to_thread.run_sync(volume.read, self._domain, *self._ids)
+            if found.metadata != written.metadata:
+                raise GenerationMismatch(written.metadata.generation, found.metadata.generation)
+            await grant.check_written()
 
     async def fail_early(self, error: BaseException) -> None:
         """Nothing was begun, so nothing is to be recorded."""
@@ -75,3 +86,14 @@ class TrackedVolume:
             raise GenerationMismatch(int(self._generation or 0), metadata.generation)
         generation = next_generation(metadata.generation)
         return replace(metadata, legality=LEGAL, generation=generation)
+
+
+async def _check_held(grant: Grant, error: BaseException) -> None:
+    """Raises LeaseLost when that is why the job was told to stop, which an abort does not tell."""
+    lost = LeaseLost(grant.lease.lease_id, "its storage does not answer")
+    with trio.CancelScope(shield=True, deadline=trio.current_time() + LOOK_TIME):
+        try:
+            return await run(grant.verify, abandon=True)
+        except LeaseLost as e:
+            lost = e
+    raise lost from error

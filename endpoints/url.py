@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from processes.nbd import unix_uri
-from processes.qemu_img import Node
+from processes.qemu_img import SECRET, Node
 from protocol.errors import BadParameter
 
 URL_LIMIT = 4096
 NBD_PORT = 10809
 ISCSI_PORT = 3260
+ISCSI_OPTIONS = ("initiator-name", "user", "password-file")
 RBD_OPTIONS = ("id", "conf", "keyring")
 RBD_CONF = "/etc/ceph/ceph.conf"  # what librbd reads when nothing is said
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
@@ -24,6 +25,7 @@ _PORTAL = re.compile(
     r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9_][A-Za-z0-9._-]{0,252}))(?::([0-9]*))?\Z"
 )
 _IQN = re.compile(r"[A-Za-z0-9.:-]{1,223}\Z")
+_CHAP_USER = re.compile(r"[^\x00-\x1f\x7f]{1,255}\Z")
 _RBD_NAME = re.compile(r"[^\x00-\x1f/@:=\\]{1,128}\Z")
 _RBD_ID = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -92,15 +94,22 @@ class NbdUrl:
 
 @dataclass(frozen=True)
 class IscsiUrl:
-    """A logical unit of an iSCSI target."""
+    """A logical unit of an iSCSI target.
+
+    options: initiator-name (the IQN to log in as), user (for CHAP) and password-file (the absolute
+    path of a file that holds its secret and nothing else).
+    """
 
     host: str
     port: int
     target: str
     lun: int
+    options: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
-        return f"iscsi://{_bracketed(self.host)}:{self.port}/{self.target}/{self.lun}"
+        options = "&".join(f"{key}={quote(value, safe='/:')}" for key, value in self.options)
+        unit = f"iscsi://{_bracketed(self.host)}:{self.port}/{self.target}/{self.lun}"
+        return f"{unit}?{options}" if options else unit
 
     @property
     def key(self) -> str:
@@ -109,7 +118,9 @@ class IscsiUrl:
     def node(self) -> Node:
         portal = f"{_bracketed(self.host)}:{self.port}"
         at = {"transport": "tcp", "portal": portal, "target": self.target, "lun": self.lun}
-        return {"driver": "iscsi", **at}
+        # The secret's key has the path of its file: see processes.qemu_img.secrets.
+        known = {SECRET if key == "password-file" else key: value for key, value in self.options}
+        return {"driver": "iscsi", **at, **known}
 
 
 @dataclass(frozen=True)
@@ -192,11 +203,31 @@ def _legacy_nbd(rest: str) -> Url:
 
 def _iscsi(text: str) -> Url:
     parts = urlsplit(text)
-    host, port = _server(parts, ISCSI_PORT)
+    host, port = _server(parts._replace(query=""), ISCSI_PORT)
     target, _, lun = parts.path.removeprefix("/").partition("/")
     if not _IQN.match(target) or not re.fullmatch(r"[0-9]{1,5}", lun):
         raise ValueError("must be iscsi://HOST[:PORT]/IQN/LUN")
-    return IscsiUrl(host, port, target, int(lun))
+    return IscsiUrl(host, port, target, int(lun), _iscsi_options(parts.query))
+
+
+def _iscsi_options(query: str) -> tuple[tuple[str, str], ...]:
+    pairs: list[tuple[str, str]] = []
+    for option in query.split("&") if query else ():
+        key, separator, value = option.partition("=")
+        if not separator or key not in ISCSI_OPTIONS or key in dict(pairs):
+            raise ValueError(f"only the options {', '.join(ISCSI_OPTIONS)} may be given, once")
+        pairs.append((key, _iscsi_value(key, _decoded(value))))
+    if ("user" in dict(pairs)) != ("password-file" in dict(pairs)):
+        raise ValueError("user and password-file belong together")
+    return tuple(pairs)
+
+
+def _iscsi_value(key: str, value: str) -> str:
+    if key == "password-file":
+        return _absolute(value)
+    if not (_IQN if key == "initiator-name" else _CHAP_USER).match(value):
+        raise ValueError(f"no valid {key}")
+    return value
 
 
 def _rbd(text: str) -> Url:

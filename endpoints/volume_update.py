@@ -53,6 +53,7 @@ async def update_volume(
     """
     found = await trio.to_thread.run_sync(volume.read, domain, img_id, vol_id)
     async with hold(store, await leased_volume(domain, found)) as grant:
-        await grant.check()
-        work = partial(volume.update, domain, img_id, vol_id, update.applied)
-        return await trio.to_thread.run_sync(work)
+        with grant.recording():
+            await grant.check()
+            work = partial(volume.update, domain, img_id, vol_id, update.applied)
+            return await trio.to_thread.run_sync(work)

@@ -7,6 +7,7 @@ from functools import partial
 import trio
 
 from endpoints.domain import open_store
+from endpoints.volume import owners
 from host.copying import messages, named_domains, opened
 from host.folder import Ending, Spec
 from jobs.status import Status
@@ -59,14 +60,18 @@ async def _look(spec: Spec) -> Said:
         [sd_id] = named_domains(destination, destination)
         domain = (await opened(spec))[sd_id]
         if isinstance(destination, DivEndpoint):
-            return await _volume(destination, domain)
+            return await _volume(spec, destination, domain)
         return await _lease(spec, destination, domain)
     except (Error, OSError, KeyError) as e:
         return Said(False, f"what became of it is unknown: {e}", isinstance(e, _CERTAIN))
 
 
-async def _volume(target: DivEndpoint, domain: Domain) -> Said:
+async def _volume(spec: Spec, target: DivEndpoint, domain: Domain) -> Said:
     read = partial(volume.read, domain, str(target.img_id), str(target.vol_id))
+    found = await trio.to_thread.run_sync(read, abandon_on_cancel=True)
+    if held := await owners(await open_store(domain, spec.store), found):
+        return _still_held(held)
+    # Read anew: free, so what the dead one and its tools had begun to write is written.
     facts = (await trio.to_thread.run_sync(read, abandon_on_cancel=True)).metadata
     done = (
         target.generation is not None
@@ -81,8 +86,8 @@ async def _lease(spec: Spec, target: ExternalEndpoint, domain: Domain) -> Said:
         return Said(False, "it has no lease")
     store = await open_store(domain, spec.store)
     status = await verbs.status(store, target.lease.lease_id)
-    if status.owners:  # its tool may live for a moment longer than the worker
-        return Said(False, f"its lease is still held by host {status.owners[0]}", final=False)
+    if status.owners:
+        return _still_held(status.owners)
     record = JobRecord(status.metadata or {})
     generation = next_generation(target.generation)
     try:
@@ -90,3 +95,8 @@ async def _lease(spec: Spec, target: ExternalEndpoint, domain: Domain) -> Said:
     except Error:
         return Said(False, f"its lease says {record.keys.get('job_status', 'nothing')}")
     return Said(True, "")
+
+
+def _still_held(owners: list[int]) -> Said:
+    """A tool may live for a moment longer than its worker."""
+    return Said(False, f"its lease is still held by host {owners[0]}", final=False)

@@ -8,8 +8,10 @@ from typing import Any
 
 import structlog
 import trio
+from structlog.contextvars import bind_contextvars
 
-from host import aftermath
+from host import aftermath, local, subject
+from host.background import background
 from host.folder import Ending, Folder, Spec
 from host.following import Watcher, followed
 from host.journal import Entry, Journal
@@ -46,6 +48,7 @@ class Agent:
         self._journal = journal
         self._spawner = spawner
         self._shield = Shield()
+        self._draining = trio.Lock()
         self._kept: set[str] = set()  # the ids of the jobs that have a folder
         self._removed: dict[str, trio.Event] = {}  # by id, of jobs that are being removed
         self._forgotten, self._to_remove = trio.open_memory_channel[str](float("inf"))
@@ -56,12 +59,12 @@ class Agent:
         if self.registry.list(job_ids=[job_id]):
             raise JobExists(job_id)
         await self._gone(job_id)
-        folder = await trio.to_thread.run_sync(self._journal.add, spec)
+        folder = await local.run(self._journal.add, spec)
         job = self._job(folder, spec)
         try:
             self._add(job)
         except JobExists:  # a job without a folder has come in between
-            await trio.to_thread.run_sync(folder.remove)
+            await local.run(folder.remove)
             raise
         self.queue.submit(job, priority=spec.priority)
         return job
@@ -76,7 +79,7 @@ class Agent:
             raise JobNotActive(job_id, job.status.value)
         folder = self._journal.folder(job_id)
         with trio.CancelScope(shield=True):
-            ended = await trio.to_thread.run_sync(_write_abort, folder)
+            ended = await local.run(_write_abort, folder)
         while job.status is Status.PENDING and not ended:  # noqa: ASYNC110 - a moment
             await trio.sleep(_LOOK)  # its worker lives, and is being adopted
         if job.status is not Status.ABORTED:  # by the ending that was just written
@@ -87,9 +90,25 @@ class Agent:
         self.registry.delete(job_id)
         await self._gone(job_id)
 
+    async def drain(self) -> None:
+        """Start no job until `resume`, in no life of the agent. Jobs that run go on.
+
+        OSError: it could not be written down, so a restart would start jobs again.
+        """
+        async with self._draining:
+            self.queue.paused = True
+            await local.run(self._journal.drain)
+
+    async def resume(self) -> None:
+        """Start jobs again. OSError: it could not be written down, and nothing is started."""
+        async with self._draining:
+            await local.run(self._journal.resume)
+            self.queue.paused = False
+
     async def restore(self) -> None:
         """Take up the jobs of a former life: adopt living workers, judge dead ones."""
-        for entry in await trio.to_thread.run_sync(self._journal.read):
+        self.queue.paused = await local.run(lambda: self._journal.drained)
+        for entry in await local.run(self._journal.read):
             if entry.ending is not None:
                 self._add(restored(entry.spec, entry.ending))
             else:
@@ -115,6 +134,7 @@ class Agent:
 
     def _job(self, folder: Folder, spec: Spec) -> Job:
         async def work(report: Report) -> dict[str, Any] | None:
+            bind_contextvars(**subject.of_job(spec))  # for the log, until the task of the job ends
             ending = await self._ending(job, folder, spec, Watcher(report, aborting))
             if ending.status is Status.ABORTED:
                 aborting()
@@ -136,7 +156,7 @@ class Agent:
     async def _ending(self, job: Job, folder: Folder, spec: Spec, watcher: Watcher) -> Ending:
         """Have the job done by a worker. An abort is passed on; the end of the agent is not."""
         try:
-            if await trio.to_thread.run_sync(lambda: folder.abort_asked):
+            if await local.run(lambda: folder.abort_asked):
                 job.abort()  # in a former life: the next await is cancelled
             await self._begin(folder, spec)
             return await self._followed(folder, spec, watcher, abort=False)
@@ -144,17 +164,17 @@ class Agent:
             if job.status is not Status.ABORTING:
                 raise
         with self._shield.held():
-            ending = await trio.to_thread.run_sync(folder.end_unbegun, _aborted())
+            ending = await local.run(folder.end_unbegun, _aborted())
             return ending or await self._followed(folder, spec, watcher, abort=True)
 
     async def _begin(self, folder: Folder, spec: Spec) -> None:
-        if await trio.to_thread.run_sync(lambda: folder.begun or folder.ended):
+        if await local.run(lambda: folder.begun or folder.ended):
             return
         try:
             await self._spawner.start(folder, self.queue.limit(spec.limit))
         except WorkerNotStarted as e:
             failed = Ending(status=Status.FAILED, error=to_rpc(e), ended=time.time())
-            await trio.to_thread.run_sync(folder.end_unbegun, failed)
+            await local.run(folder.end_unbegun, failed)
 
     async def _followed(
         self, folder: Folder, spec: Spec, watcher: Watcher, *, abort: bool
@@ -170,7 +190,7 @@ class Agent:
         ending = await aftermath.told(spec)
         log.warning("worker died", job=folder.job_id, status=ending.status, flow_id=spec.flow_id)
         try:
-            return await trio.to_thread.run_sync(folder.end_without_worker, ending)
+            return await local.run(folder.end_without_worker, ending)
         except OSError as e:
             log.error("ending not written", job=folder.job_id, error=str(e))
         return ending
@@ -195,7 +215,7 @@ class Agent:
     async def _remove_forgotten(self) -> None:
         async for job_id in self._to_remove:
             try:
-                await trio.to_thread.run_sync(self._journal.folder(job_id).remove)
+                await local.run(self._journal.folder(job_id).remove)
             except OSError as e:
                 log.error("job not removed", job=job_id, error=str(e))
             finally:
@@ -253,12 +273,11 @@ async def agent(
 
     Raises AcquireLockFailure (651): the journal has an agent.
     """
-    async with _owned(journal), spawner() as warm, trio.open_nursery() as nursery:
+    async with _owned(journal), spawner() as warm, background() as nursery:
         made = Agent(journal, Queue(concurrency, total=total), warm, autodelete)
         await made.restore()
         nursery.start_soon(made.run)
         yield made
-        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -275,7 +294,7 @@ async def _locked(journal: Journal) -> int:
     deadline = trio.current_time() + LOCK_TIME
     while True:
         try:
-            return await trio.to_thread.run_sync(journal.lock)
+            return await local.run(journal.lock)
         except AcquireLockFailure:  # one that was killed is just going, perhaps
             if trio.current_time() > deadline:
                 raise

@@ -2,7 +2,7 @@
 
 A client is trusted to copy, not to read or write any file of the host: a path counts by where it
 really leads. What is allowed is told to the worker by its real name, so that a link which is
-changed afterwards leads nowhere else.
+changed afterwards leads nowhere else; and a name that becomes a link afterwards is refused.
 """
 
 import os
@@ -12,10 +12,12 @@ from dataclasses import dataclass
 
 import msgspec
 
+from endpoints.external import local_name
 from endpoints.url import IscsiUrl, NbdUnixUrl, NbdUrl, PathUrl, RbdUrl, Url, parse
 from host.config import Endpoints
+from host.managed_use import NOTHING, Attached
 from protocol.errors import BadParameter
-from protocol.messages import ExternalEndpoint
+from protocol.messages import Endpoint, ExternalEndpoint
 
 _SCHEMES: dict[type, str] = {
     PathUrl: "path",
@@ -28,24 +30,48 @@ _SCHEMES: dict[type, str] = {
 
 @dataclass(frozen=True)
 class Allowed:
-    """rules: of the configuration. Its calls block: links are followed."""
+    """rules: of the configuration. attached: what is allowed beside them, for as long as it is.
+
+    Its calls block: links are followed.
+    """
 
     rules: Endpoints
+    attached: Attached = NOTHING
 
     def checked(self, message: ExternalEndpoint) -> ExternalEndpoint:
         """The endpoint with the real name of a file. Raises BadParameter (1000)."""
         url = parse(message.url)
+        if (attached := self.attached.found(url)) is not None:
+            return msgspec.structs.replace(message, url=str(attached))
         scheme = _SCHEMES[type(url)]
         if scheme not in self.rules.schemes:
             known = ", ".join(self.rules.schemes) or "none"
             raise BadParameter("url", f"{scheme} is not allowed on this host; allowed: {known}")
         return msgspec.structs.replace(message, url=str(self._checked(url)))
 
+    def real_names(self, *checked: Endpoint) -> tuple[str, ...]:
+        """The files and sockets among them, whose names had no link in them when they were checked.
+
+        Not devices: their names are links as a rule, in folders where only root makes some.
+        """
+        urls = [parse(end.url) for end in checked if isinstance(end, ExternalEndpoint)]
+        names = [local_name(url) for url in urls if not self._is_device(url)]
+        return tuple(name for name in names if name is not None)
+
+    def _is_device(self, url: Url) -> bool:
+        if not isinstance(url, PathUrl):
+            return False
+        return self.attached.is_device(url) or any(
+            _below(os.path.normpath(url.path), one) for one in self.rules.devices
+        )
+
     def _checked(self, url: Url) -> Url:
         if isinstance(url, PathUrl):
             return self._path(url)
         if isinstance(url, NbdUnixUrl):
             return NbdUnixUrl(_real(url.socket, self.rules.directories), url.export)
+        if isinstance(url, IscsiUrl) and "password-file" in dict(url.options):
+            raise BadParameter("url", "a password-file is named by attached volumes alone")
         if isinstance(url, RbdUrl):
             # librbd does what its conf says, down to where it writes its log.
             for key, value in url.options:
@@ -54,7 +80,7 @@ class Allowed:
         return url
 
     def _path(self, url: PathUrl) -> PathUrl:
-        if any(_below(os.path.normpath(url.path), one) for one in self.rules.devices):
+        if self._is_device(url):
             return _device(url)
         return PathUrl(_real(url.path, self.rules.directories))
 

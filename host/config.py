@@ -15,10 +15,11 @@ MaybeFolder: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A(/[^\x00-\x1f]*
 Uuid: TypeAlias = Annotated[
     str, msgspec.Meta(pattern=r"\A[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 ]
-# HOST:PORT; an IPv6 address stands in brackets, * is every address of this host.
-Address: TypeAlias = Annotated[
-    str, msgspec.Meta(pattern=r"\A(\*|\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):[0-9]{1,5}\Z")
-]
+# HOST:PORT; an IPv6 address stands in brackets, * is every address of this host. A port above 65535
+# would silently be another one.
+_HOST = r"(\*|\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)"
+_PORT = r"(6553[0-5]|655[0-2]\d|65[0-4]\d\d|6[0-4]\d{3}|[0-5]?\d{1,4})"
+Address: TypeAlias = Annotated[str, msgspec.Meta(pattern=rf"\A{_HOST}:{_PORT}\Z")]
 
 
 class Rate(int):
@@ -135,6 +136,29 @@ class Storage(Section, frozen=True):
     ] = True
 
 
+class Managed(Section, frozen=True):
+    """Volumes of managed block storage."""
+
+    helpers: Annotated[
+        tuple[Folder, ...],
+        _about("Where `managedvolume-helper-ADAPTER` of storage vendors is looked for, in order."),
+    ] = ("/usr/libexec/leasehold", "/usr/libexec/vdsm")
+    run: Annotated[Folder, _about("The folder with a link to each attached device.")] = (
+        "/run/leasehold/managedvolumes"
+    )
+    helper_time: Annotated[
+        Annotated[float, msgspec.Meta(gt=0)],
+        _about("Seconds after which a helper program that has not ended is killed."),
+    ] = 120.0
+    device_time: Annotated[
+        Annotated[float, msgspec.Meta(gt=0)],
+        _about("Seconds in which an attached device must appear."),
+    ] = 30.0
+    os_brick: Annotated[
+        Folder, _about("The Python of the environment in which os-brick is installed, if it is.")
+    ] = "/usr/bin/python3"
+
+
 class Identity(Section, frozen=True):
     """Who this host is."""
 
@@ -164,6 +188,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     jobs: Jobs = Jobs()
     endpoints: Endpoints = Endpoints()
     storage: Storage = Storage()
+    managed: Managed = Managed()
     identity: Identity = Identity()
     log: Log = Log()
 

@@ -9,9 +9,11 @@ import trio
 from endpoints.copy_data import CopyRequest, Endpoint, copy
 from endpoints.div import CopyDataDivEndpoint
 from endpoints.domain import open_store
-from endpoints.external import CopyDataExternalEndpoint
+from endpoints.external import CopyDataExternalEndpoint, local_name
+from endpoints.url import parse
 from host.folder import Spec
-from jobs.progress import Report
+from host.membership_wait import until_joined
+from jobs.progress import Progress, Report
 from protocol.errors import StorageDomainDoesNotExist
 from protocol.messages import DivEndpoint, decode_endpoint
 from protocol.messages import Endpoint as Message
@@ -47,10 +49,10 @@ def request(spec: Spec, domains: Mapping[str, Domain]) -> CopyRequest:
     source, destination = messages(spec)
     return CopyRequest(
         job_id=str(spec.job_id),
-        source=_endpoint(source, domains),
-        destination=_endpoint(destination, domains),
+        source=_endpoint(source, spec, domains),
+        destination=_endpoint(destination, spec, domains),
         policy=Policy(allow=spec.allow),
-        create_under=spec.allow,
+        create_under=spec.create_under,
         limit=spec.limit,
         stall_time=spec.stall_time,
         verify=spec.verify,
@@ -63,16 +65,21 @@ async def copied(spec: Spec, report: Report) -> dict[str, Any]:
     domains = await opened(spec)
     _, destination = messages(spec)
     [sd_id] = named_domains(destination, destination)
-    store = await open_store(_domain(sd_id, domains), spec.store)
+    domain = _domain(sd_id, domains)
+    if spec.join_time:
+        waits = Progress(stage=f"waiting until this host has joined storage domain {sd_id}")
+        await until_joined(domain, spec.join_time, lambda: report(waits))
+    store = await open_store(domain, spec.store)
     return await copy(
         request(spec, domains), store, report, now=time.time, hardware_id=spec.hardware_id
     )
 
 
-def _endpoint(message: Message, domains: Mapping[str, Domain]) -> Endpoint:
+def _endpoint(message: Message, spec: Spec, domains: Mapping[str, Domain]) -> Endpoint:
     if isinstance(message, DivEndpoint):
         return CopyDataDivEndpoint(message, _domain(str(message.sd_id), domains))
-    return CopyDataExternalEndpoint.read(message)
+    real = local_name(parse(message.url)) in spec.real
+    return CopyDataExternalEndpoint.read(message, real=real)
 
 
 def _domain(sd_id: str, domains: Mapping[str, Domain]) -> Domain:

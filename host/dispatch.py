@@ -50,4 +50,6 @@ class Dispatcher:
             raise MethodNotFound(call.method)
         if call.peer.role != "engine" and not verb.reads:
             raise Forbidden(call.method, call.peer.role)
-        return await verb.handler(self._host, decoded(verb, call.params), call.flow_id)
+        params = decoded(verb, call.params)
+        call.params.clear()  # what nobody knows may be large, and the verb may last long
+        return await verb.handler(self._host, params, call.flow_id)

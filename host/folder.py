@@ -33,8 +33,11 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker is told. source, destination: the messages of the endpoints as they came.
 
     domains: folders of the storage domains that they name, by id. limit: bytes per second.
-    allow: directories that images may name. created: seconds since the epoch, to be shown.
-    order: among the jobs of the journal, which gives it.
+    allow: directories that images may name. create_under: real folders in which a missing target
+    may be created. real: names of files that had no link in them when they were allowed, and must
+    have none when they are used. join_time: seconds to wait for this host to be in the lockspace
+    of the lease. created: seconds since the epoch, to be shown. order: among the jobs of the
+    journal, which gives it.
     """
 
     job_id: UUID
@@ -46,8 +49,11 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     store: Literal["auto", "embedded", "sanlock"] = "auto"
     hardware_id: str
     allow: tuple[str, ...] = ()
+    create_under: tuple[str, ...] = ()
+    real: tuple[str, ...] = ()
     limit: Size | None = None
     stall_time: float = 300.0
+    join_time: float = 0.0
     verify: bool = False
     copy_bitmaps: bool = False
     priority: int = 0

@@ -8,7 +8,7 @@ import msgspec
 import structlog
 import trio
 
-from host import talk
+from host import local, talk
 from host.folder import Ending, Folder
 from jobs.progress import Progress
 
@@ -38,9 +38,9 @@ async def followed(folder: Folder, watcher: Watcher, *, abort: bool = False) -> 
             ending = await _listened(folder, watcher, abort=abort)
             if ending is not None:
                 return ending
-            alive = await trio.to_thread.run_sync(lambda: folder.alive)
+            alive = await local.run(lambda: folder.alive)
             # Looked at last: what it wrote just before it went is seen.
-            if (ending := await trio.to_thread.run_sync(_written, folder)) or not alive:
+            if (ending := await local.run(_written, folder)) or not alive:
                 return ending
         except OSError as e:  # too many open files, say
             log.warning("worker cannot be followed", job=folder.job_id, error=str(e))

@@ -23,6 +23,8 @@ __all__ = ["Ending", "Entry", "Folder", "Journal", "Spec"]
 log = logging.getLogger(__name__)
 
 _LOCK = ".lock"
+_DRAINED = ".drained"
+_OWN = (_LOCK, _DRAINED)
 _IN_USE = (errno.EEXIST, errno.ENOTEMPTY)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -54,6 +56,21 @@ class Journal:
         except BaseException:
             os.close(fd)
             raise
+
+    @property
+    def drained(self) -> bool:
+        """Is no job to be started, in this life of the agent and in those to come?"""
+        return (self.path / _DRAINED).exists()
+
+    def drain(self) -> None:
+        """Let no job be started until `resume`. OSError: it could not be written down."""
+        (self.path / _DRAINED).touch(mode=0o600)
+        atomic_file.sync_folder(self.path)
+
+    def resume(self) -> None:
+        """Take `drain` back. OSError: it could not be written down."""
+        (self.path / _DRAINED).unlink(missing_ok=True)
+        atomic_file.sync_folder(self.path)
 
     def add(self, spec: Spec) -> Folder:
         """Take a job in: whole and on disk, or not at all.
@@ -104,7 +121,7 @@ class Journal:
     def _folders(self) -> Iterator[Folder]:
         """Removes what a crash left half made or half gone."""
         for path in self.path.iterdir():
-            if path.name == _LOCK:
+            if path.name in _OWN:
                 continue
             if path.name.startswith("."):
                 shutil.rmtree(path, ignore_errors=True)

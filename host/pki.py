@@ -132,7 +132,7 @@ async def _new(folder: Path, name: str, *, replace: bool) -> AsyncGenerator[tupl
     """A place to work in, and in it a folder to fill, which becomes FOLDER/NAME after the body."""
     place = folder / name
     if place.exists() and not replace:
-        raise BadParameter("name", f"{place} is there already: it is replaced only when asked to")
+        raise BadParameter("name", f"{place} is there already; --replace makes it anew")
     work = _workplace(folder)
     try:
         made = work / name

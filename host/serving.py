@@ -7,10 +7,15 @@ from pathlib import Path
 import structlog
 import trio
 
+from host import descriptors
 from host.agent import agent
 from host.config import Config, split_address
 from host.dispatch import Dispatcher
+from host.health import Health
+from host.http import serve_http
 from host.journal import Journal
+from host.memberships import keep_joined
+from host.metrics import Metrics, measured
 from host.notify import Notifier
 from host.this_host import this_host
 from host.wire.doors import Door, loopback_doors, tls_doors, unix_door
@@ -64,12 +69,21 @@ async def _served(
         this_host(made, journal, config, config.identity.hardware_id or hardware_id) as host,
         trio.open_nursery() as nursery,
     ):
+        metrics = Metrics(host)
+        pages = []
+        if config.listen.metrics:
+            pages = await nursery.start(serve_http, config.listen.metrics, metrics, Health(host))
         doors = await _doors(config, secrets)
-        server = Server(Dispatcher(host), doors, events=made.registry.subscribe())
+        room = descriptors.limits(jobs.concurrency)
+        dispatch = measured(Dispatcher(host), metrics)
+        server = metrics.server = Server(
+            dispatch, doors, events=made.registry.subscribe(), limits=room
+        )
         nursery.start_soon(notifier.stay_alive)
         nursery.start_soon(_obey, signals, server, secrets, nursery.cancel_scope)
+        nursery.start_soon(keep_joined, host)
         known = len(made.registry.list())
-        log.info("ready", jobs=known, doors=[door.name for door in doors])
+        log.info("ready", jobs=known, doors=[door.name for door in doors], metrics=pages)
         notifier.ready(f"{known} jobs known")
         await server.serve()
         notifier.stopping()

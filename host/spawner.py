@@ -1,25 +1,29 @@
 """The warm parent of the workers: all is imported, so a worker costs a fork and no start.
 
-Run as `python -m host.spawner FD` by the agent, with one end of a sequenced-packet socket. A
-request is the limit of the job in bytes per second (0: as specified), a space, and its folder.
-The answer is `started PID`, `busy`: it has a worker, `ended`: it needs none, or `failed REASON`.
+Run as `python -m host.spawner FD LEVEL FORMAT` by the agent, with one end of a sequenced-packet
+socket, and how the workers log. A request is the limit of the job in bytes per second (0: as
+specified), a space, and its folder. The answer is `started PID`, `busy`: it has a worker, `ended`:
+it needs none, or `failed REASON`.
 It has no threads, no trio loop and holds nothing of any job; it ends when the agent does, and its
 workers go on. Source: unix(7), fork(2).
 """
 
 import gc
+import logging
 import os
 import signal
 import socket
 import sys
-import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 import host.copying
 import host.worker
+from host import logs
 from host.folder import Folder
+
+log = logging.getLogger("host.spawner")  # it runs as __main__
 
 NAME = "leasehold-spawn"
 REQUEST_LIMIT = 1 << 13
@@ -110,11 +114,11 @@ def _work(
         host.worker.main(folder, listener, limit)
         status = 0
     except BaseException:
-        with suppress(OSError, ValueError):  # nobody reads it any more, perhaps
-            traceback.print_exc()
+        log.exception("a worker failed", extra={"job": folder.job_id})
     finally:
         os._exit(status)
 
 
 if __name__ == "__main__":
+    logs.set_up(logs.Style(*sys.argv[2:]))  # type: ignore[arg-type]
     main(int(sys.argv[1]))

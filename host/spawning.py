@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 import trio
 
+from host import logs
 from host.folder import Folder
 from protocol.errors import WorkerNotStarted
 
@@ -97,9 +98,10 @@ class Spawner:
         made = trio.socket.from_stdlib_socket(ours)
         try:
             with theirs:
+                style = logs.style().of_worker
                 command = [sys.executable, "-m", "host.spawner", str(theirs.fileno())]
                 self._popen = subprocess.Popen(  # noqa: ASYNC220 - a fork; it is waited for below
-                    command,
+                    [*command, style.level, style.format],
                     cwd=ROOT,
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,

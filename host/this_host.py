@@ -3,18 +3,25 @@
 import socket
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TypedDict
 
+import msgspec
+
 from endpoints.domain import open_store
+from host import local
 from host.agent import Agent
 from host.allowed import Allowed
 from host.config import Config
 from host.domains import Domains
+from host.folder import Folder
 from host.journal import Journal
+from host.managed import ManagedVolumes
 from host.tasks import Tasks
+from host.turns import Turns
 from host.updates import Updates, updates
 from leases.store import Store
 
@@ -35,21 +42,23 @@ class Writer(TypedDict):
 
 @dataclass(frozen=True)
 class ThisHost:
-    """journal: of the agent. version: of leasehold."""
+    """journal: of the agent. version: of leasehold. turns: for memberships in lockspaces."""
 
     agent: Agent
     journal: Journal
     updates: Updates
     domains: Domains
+    managed: ManagedVolumes
     config: Config
     hardware_id: str
     name: str = field(default_factory=socket.gethostname)
     version: str = field(default_factory=_version)
     tasks: Tasks = field(default_factory=Tasks)
+    turns: Turns = field(default_factory=Turns)
 
     @property
     def allowed(self) -> Allowed:
-        return Allowed(self.config.endpoints)
+        return Allowed(self.config.endpoints, self.managed.attached)
 
     @property
     def writer(self) -> Writer:
@@ -65,7 +74,23 @@ class ThisHost:
 async def this_host(
     agent: Agent, journal: Journal, config: Config, hardware_id: str
 ) -> AsyncGenerator[ThisHost]:
-    """For the body. Raises as Domains.opened."""
+    """For the body. Raises as Domains.opened and ManagedVolumes.opened."""
     domains = await Domains.opened(config.state, config.storage.mounts)
+    managed = await ManagedVolumes.opened(config, hardware_id, partial(urls_in_use, agent, journal))
     async with updates(agent.registry) as small:
-        yield ThisHost(agent, journal, small, domains, config, hardware_id)
+        yield ThisHost(agent, journal, small, domains, managed, config, hardware_id)
+
+
+async def urls_in_use(agent: Agent, journal: Journal) -> list[str]:
+    """The urls, sources and destinations alike, of the copies that have not ended."""
+    ids = [job.id for job in agent.registry.list() if not job.status.ended]
+    return await local.run(_urls, [journal.folder(job_id) for job_id in ids])
+
+
+def _urls(folders: list[Folder]) -> list[str]:
+    found = []
+    for folder in folders:
+        with suppress(OSError, msgspec.MsgspecError):  # no copy, or just forgotten
+            spec = folder.spec()
+            found += [end["url"] for end in (spec.source, spec.destination) if "url" in end]
+    return found

@@ -1,7 +1,11 @@
 """Jobs of a moment, which need no worker: they change the metadata of a volume.
 
-They are not in the journal. After a restart of the agent such a job is not known any more, and the
-generation of the volume tells what became of it.
+They are not in the journal, for it could say no more than the volume does: a change is one write
+under the lease of the volume, which another agent cannot see the middle of. After a restart of
+the agent such a job is not known any more (Host.getJobs leaves it out), and the generation of the
+volume tells what became of it: the new one, it is done; the expected one, it never will be, and
+may be asked for again. Asked for again after it was done, it changes nothing: the expected
+generation is gone (911).
 """
 
 from collections.abc import AsyncGenerator
@@ -9,6 +13,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from host.background import background
 from jobs.job import Job, Work
 from jobs.registry import Registry
 
@@ -36,6 +41,5 @@ class _Update(Job):
 @asynccontextmanager
 async def updates(registry: Registry) -> AsyncGenerator[Updates]:
     """For the body; what runs at its end is cancelled."""
-    async with trio.open_nursery() as nursery:
+    async with background() as nursery:
         yield Updates(registry, nursery)
-        nursery.cancel_scope.cancel()

@@ -12,14 +12,15 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
-import structlog
 import trio
+from structlog.contextvars import bind_contextvars
 
-from host import talk
+from host import subject, talk
 from host.copying import copied
 from host.folder import Ending, Folder, Spec
 from jobs.job import Job
-from protocol.errors import JobNotActive, to_rpc
+from jobs.status import Status
+from protocol.errors import JobNotActive, LeaseLost, SanlockLVBError, to_rpc
 
 log = logging.getLogger(__name__)
 
@@ -59,38 +60,24 @@ def _unprotect(score: Path) -> None:
 
 
 def _log_for(spec: Spec) -> None:
-    """Name the job in every line, and never fail because nobody reads them any more.
-
-    What is usual is logged by the agent, which sees it all.
-    """
-    about = f"job={spec.job_id} flow_id={spec.flow_id!r}".replace("%", "%%")
-    logging.basicConfig(
-        level=logging.WARNING, format=f"%(levelname)s %(name)s: %(message)s {about}", force=True
-    )
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            structlog.processors.format_exc_info,
-            structlog.processors.KeyValueRenderer(key_order=["event"]),
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-    )
+    """Name the job in every line, and its lease; how lines look the warm parent has set."""
+    bind_contextvars(**subject.of_job(spec))
 
 
 async def _worker(folder: Folder, spec: Spec, listener: socket.socket) -> None:
     job = Job(str(spec.job_id), lambda report: copied(spec, report), description=spec.description)
     server = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
-    teller = _Teller(job)
+    stop = _Stop(job)
+    teller = _Teller(job, stop)
     # sanlock asks with SIGTERM when the lockspace is lost, systemd when the host goes down. A
     # terminal that is closed is none of our business.
     with trio.open_signal_receiver(*STOPPING, signal.SIGHUP) as asked:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_abort_when_asked, job, asked)
+            nursery.start_soon(_obey, stop, asked)
             nursery.start_soon(trio.serve_listeners, teller.talk, [server])
             await job.run()
-            ending = _ending(job)
+            ending = _ending(job, stop)
             # Before it is told: the agent may forget the job as soon as it knows.
             await trio.to_thread.run_sync(_write, folder, ending)
             teller.end(ending)
@@ -107,24 +94,43 @@ def _write(folder: Folder, ending: Ending) -> None:
         log.error("job %s: its ending cannot be written: %s", folder.job_id, e)
 
 
-async def _abort_when_asked(job: Job, asked: AsyncIterator[int]) -> None:
+class _Stop:
+    """Who wants the job to stop."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._first: int | None = None
+
+    def ask(self, signal: int = 0) -> None:
+        """signal: that asked; 0: the agent did."""
+        if self._first is None:
+            self._first = signal
+        try:
+            self._job.abort()
+        except JobNotActive:
+            log.info("job %s: asked to stop when it had ended", self._job.id)
+
+    @property
+    def by_sanlock(self) -> bool:
+        """Was it the sanlock daemon? It sends SIGTERM to all jobs of a host that has lost the
+        storage of its leases: nobody has aborted them. The agent, which sees that the job is being
+        stopped, comes second. Source: sanlock(8)."""
+        lost = isinstance(self._job.error, LeaseLost | SanlockLVBError)
+        return lost and self._first == signal.SIGTERM
+
+
+async def _obey(stop: _Stop, asked: AsyncIterator[int]) -> None:
     async for number in asked:
         if number in STOPPING:
-            _abort(job)
+            stop.ask(number)
 
 
-def _abort(job: Job) -> None:
-    try:
-        job.abort()
-    except JobNotActive:
-        log.info("job %s: asked to stop when it had ended", job.id)
-
-
-def _ending(job: Job) -> Ending:
+def _ending(job: Job, stop: _Stop) -> Ending:
     info = job.info()
     error = None if job.error is None else to_rpc(job.error)
+    failed = job.status is Status.ABORTED and stop.by_sanlock
     return Ending(
-        status=job.status,
+        status=Status.FAILED if failed else job.status,
         result=job.result,
         error=error,
         started=info.get("started"),
@@ -138,8 +144,9 @@ def _ending(job: Job) -> Ending:
 class _Teller:
     """Tells everybody who asks how far the job is, and takes orders."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, stop: _Stop) -> None:
         self._job = job
+        self._stop = stop
         self._ending: Ending | None = None
         self._ended = trio.Event()
         self._connections = 0
@@ -190,5 +197,5 @@ class _Teller:
     async def _listen(self, stream: trio.SocketStream, scope: trio.CancelScope) -> None:
         async for line in talk.Lines(stream):
             msgspec.json.decode(line, type=talk.Order)
-            _abort(self._job)
+            self._stop.ask()
         scope.cancel()

@@ -100,7 +100,7 @@ class Job:
                     stopped = stopped_by(e, self._reason)
                     raise
         except Left:
-            log.info("job %s: it goes on without us", self.id)
+            self._log.info("job %s: it goes on without us", self.id)
         except BaseException as e:  # _fail raises what is not for the job to keep
             self._fail(e, stopped=stopped)
         else:
@@ -123,7 +123,7 @@ class Job:
             self._move(Status.ABORTING)
             self._scope.cancel(self._reason)
         elif self.status is Status.ABORTING:
-            log.info("job %s: abort asked again, cleanup still runs", self.id)
+            self._log.info("job %s: abort asked again, cleanup still runs", self.id)
         else:
             raise JobNotActive(self.id, self.status.value)
 
@@ -185,7 +185,7 @@ class Job:
         if failure is not None:
             self.error = telling(failure)
             if failure is not self.error:
-                log.info("job %s: %s, chosen of %r", self.id, self.error, failure)
+                self._log.info("job %s: %s, chosen of %r", self.id, self.error, failure)
         aborted = self.status is Status.ABORTING and (stopped or failure is None)
         if aborted:
             if isinstance(self.error, ActionStopped):
@@ -196,12 +196,17 @@ class Job:
         if foreign is not None:
             raise foreign
 
+    @property
+    def _log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """Names the job where logs are structured."""
+        return logging.LoggerAdapter(log, {"job": self.id})
+
     def _move(self, new: Status) -> None:
         """The only writer of `status`."""
         old = self.status
         if new not in NEXT[old]:
             raise RuntimeError(f"job {self.id} cannot go from {old} to {new}")
-        log.info("job %s: %s -> %s", self.id, old, new)
+        self._log.info("job %s: %s -> %s", self.id, old, new)
         self.status = new
         if new is Status.RUNNING:
             self._times.setdefault("started", self._now())

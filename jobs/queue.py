@@ -41,7 +41,7 @@ class Queue:
         if number < 1:
             raise ValueError(f"a queue that runs {number} jobs at once runs none")
         self._concurrency = number
-        self._changed.set()
+        self._change()
 
     @property
     def paused(self) -> bool:
@@ -51,7 +51,7 @@ class Queue:
     @paused.setter
     def paused(self, paused: bool) -> None:
         self._paused = paused
-        self._changed.set()
+        self._change()
 
     @property
     def waiting(self) -> tuple[Job, ...]:
@@ -65,12 +65,12 @@ class Queue:
     def submit(self, job: Job, *, priority: int = 0) -> None:
         """Run `job` when its turn comes; a higher `priority` goes first."""
         heapq.heappush(self._waiting, (-priority, next(self._order), job))
-        self._changed.set()
+        self._change()
 
     def adopt(self, job: Job) -> None:
         """Run `job` at once, for its work goes on already: paused or not, beyond the number too."""
         self._adopted.append(job)
-        self._changed.set()
+        self._change()
 
     async def drained(self) -> None:
         """Return when none runs; pause the queue before."""
@@ -81,11 +81,11 @@ class Queue:
         """Run what is submitted, until cancelled; then the jobs that run are cancelled as well."""
         async with trio.open_nursery() as nursery:
             while True:
-                self._changed = trio.Event()
+                changed = self._changed  # from now on
                 while job := self._next():
                     self.running += 1
                     nursery.start_soon(self._run, job, name=f"job {job.id}")
-                await self._changed.wait()
+                await changed.wait()
 
     def _next(self) -> Job | None:
         """The job to be started now."""
@@ -104,4 +104,9 @@ class Queue:
             await job.run()
         finally:
             self.running -= 1
-            self._changed.set()
+            self._change()
+
+    def _change(self) -> None:
+        """Wake all who wait; those who come now wait for the next change."""
+        self._changed.set()
+        self._changed = trio.Event()

@@ -43,6 +43,8 @@ class Registry:
         self._jobs: dict[str, Job] = {}
         self._ended: deque[tuple[float, Job]] = deque()
         self._subscribers: list[trio.MemorySendChannel[Event]] = []
+        self._watchers: list[Callable[[Job], None]] = []
+        self.lost = 0  # events that subscribers had no room for
 
     def add(self, job: Job) -> None:
         """Take `job` in. JobExists (69): its id is in use, if only by a job that has ended."""
@@ -122,13 +124,19 @@ class Registry:
         self._subscribers.append(send)
         return receive
 
+    def watch(self, watcher: Callable[[Job], None]) -> None:
+        """Call `watcher` after every move of every job; it must not block and must not raise."""
+        self._watchers.append(watcher)
+
     def _moved(self, job: Job) -> None:
         if self._jobs.get(job.id) is not job:
             return  # deleted before
         if job.status.ended:
             self._ended.append((self._now(), job))
+        for watcher in self._watchers:
+            watcher(job)
         event = (f"|jobs|status|{job.id}", job.info())
-        self._subscribers = [send for send in self._subscribers if _sent(send, event)]
+        self._subscribers = [send for send in self._subscribers if self._sent(send, event)]
 
     def _forget_old(self) -> None:
         due = self._now() - self._autodelete
@@ -138,14 +146,14 @@ class Registry:
                 del self._jobs[job.id]
                 self._forgotten(job)
 
-
-def _sent(send: trio.MemorySendChannel[Event], event: Event) -> bool:
-    """Hand `event` over; False when the subscriber is gone."""
-    try:
-        send.send_nowait(event)
-    except trio.WouldBlock:
-        log.warning("a subscriber does not keep up and lost %s", event[0])
-    except trio.BrokenResourceError:
-        send.close()
-        return False
-    return True
+    def _sent(self, send: trio.MemorySendChannel[Event], event: Event) -> bool:
+        """Hand `event` over; False when the subscriber is gone."""
+        try:
+            send.send_nowait(event)
+        except trio.WouldBlock:
+            self.lost += 1
+            log.warning("a subscriber does not keep up and lost %s", event[0])
+        except trio.BrokenResourceError:
+            send.close()
+            return False
+        return True

@@ -9,7 +9,6 @@ Source: sanlock(8), pydoc of the package python3-sanlock 3.8.5, docs/formats.md 
 import errno
 import os
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +16,10 @@ from enum import IntEnum
 from types import ModuleType
 from typing import Any, ClassVar
 
+from leases.call import Call
 from leases.geometry import Geometry
 from leases.lease import Lease
+from leases.worker import T
 from protocol.errors import SanlockUnavailable
 
 RUN_DIR = "SANLOCK_RUN_DIR"
@@ -90,16 +91,17 @@ def registered() -> int:
 def gone(fd: int) -> bool:
     """Has the daemon closed this registration? Asks only the kernel, so it cannot hang.
 
-    Not while a call on it is under way: an answer that nobody asked for counts as the end, too.
+    Not while a call on it is under way: an answer that nobody asked for counts as the end, too. So
+    does everything that is no registration.
     """
-    with socket.socket(fileno=os.dup(fd)) as copy:
-        try:
-            copy.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-            return True
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
+    try:
+        with _socket(fd) as there:
+            there.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def acquire(fd: int, lease: Lease) -> None:
@@ -120,12 +122,12 @@ def release(fd: int, lease: Lease) -> None:
 
 def cancel(fd: int) -> None:
     """End a call on the registration `fd` that blocks; it holds nothing afterwards."""
-    with socket.socket(fileno=os.dup(fd)) as copy:
-        try:
-            copy.shutdown(socket.SHUT_RDWR)
-        except OSError as e:
-            if e.errno != errno.ENOTCONN:
-                raise
+    try:
+        with _socket(fd) as there:
+            there.shutdown(socket.SHUT_RDWR)
+    except OSError as e:
+        if e.errno != errno.ENOTCONN:
+            raise
 
 
 def host(sd_id: str, host_id: int) -> Host | None:
@@ -192,6 +194,16 @@ def lockspace_io_timeout(path: str, geometry: Geometry) -> tuple[str, int]:
     return found["lockspace"].decode("ascii", "replace"), found["iotimeout"]
 
 
+@contextmanager
+def _socket(fd: int) -> Iterator[socket.socket]:
+    """The registration as a socket, which stays open. Raises OSError: it is none."""
+    there = socket.socket(fileno=fd)
+    try:
+        yield there
+    finally:
+        there.detach()
+
+
 def _names(lease: Lease) -> tuple[bytes, bytes]:
     return lease.sd_id.encode(), lease.lease_id.encode()
 
@@ -206,40 +218,33 @@ def _host(found: dict[str, Any]) -> Host:
     )
 
 
-class _Question(threading.Thread):
-    """A question to the daemon, in a thread that can be left behind: a daemon that is stopped
-    never answers, and the binding cannot be interrupted."""
+class _Question:
+    """A question to the daemon that can be left behind: a daemon that is stopped never answers, and
+    the binding cannot be interrupted."""
 
-    _open: ClassVar["_Question | None"] = None  # one that nobody waits for any more
+    _open: ClassVar[Call[Any] | None] = None  # one that nobody waits for any more
 
-    def __init__(self, ask: Callable[[ModuleType], Any]) -> None:
-        super().__init__(daemon=True)
-        self._ask = ask
-        self.answer: Any = None
-        self.error: Exception | None = None
-
-    def run(self) -> None:
-        try:
-            with _answers() as sanlock:
-                self.answer = self._ask(sanlock)
-        except Exception as e:
-            self.error = e
-
-    def wait(self) -> Any:
+    @classmethod
+    def asked(cls, ask: Callable[[ModuleType], T]) -> T:
         """The answer. SanlockUnavailable: none in time; then it is not asked again in vain."""
-        if not (_Question._open and _Question._open.is_alive()):
-            self.start()
-            self.join(ANSWER_TIME)
-            if not self.is_alive():
-                if self.error is not None:
-                    raise self.error
-                return self.answer
-            _Question._open = self
+        if not (cls._open and cls._open.is_alive()):
+            call = Call(lambda: _answered(ask))
+            try:
+                if call.ends_in(ANSWER_TIME):
+                    return call.answer()
+            finally:
+                if call.is_alive():
+                    cls._open = call
         raise SanlockUnavailable(run_dir(), f"it has not answered for {ANSWER_TIME:g} s")
 
 
-def _answer(ask: Callable[[ModuleType], Any]) -> Any:
-    return _Question(ask).wait()
+def _answer(ask: Callable[[ModuleType], T]) -> T:
+    return _Question.asked(ask)
+
+
+def _answered(ask: Callable[[ModuleType], T]) -> T:
+    with _answers() as sanlock:
+        return ask(sanlock)
 
 
 @contextmanager

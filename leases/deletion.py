@@ -3,7 +3,7 @@
 from leases import change, index, slot
 from leases.grant import Grant
 from leases.index import EMPTY, Place
-from leases.lease import Lease
+from leases.lease import Lease, check_name
 from leases.steps import reached
 from leases.store import Store, given_back
 from protocol.errors import AcquireLockFailure, InvalidSlot
@@ -12,9 +12,11 @@ from protocol.errors import AcquireLockFailure, InvalidSlot
 async def delete(store: Store, lease_id: str, *, force: bool = False) -> None:
     """Delete a lease; success if there is none.
 
-    Raises AcquireLockFailure (651): it is held. With `force` it is then deleted all the same:
-    nobody finds it any more, its holder keeps it, and its slot is used again when that is gone.
+    Raises BadParameter (1000): nothing is called so; AcquireLockFailure (651): it is held. With
+    `force` it is then deleted all the same: nobody finds it any more, its holder keeps it, and its
+    slot is used again when that is gone.
     """
+    check_name(lease_id)
 
     def work(lock: Grant) -> None:
         _delete(store, lock, lease_id, force)

@@ -1,6 +1,7 @@
 """Lease.fence: end a job whose worker is gone."""
 
 from leases.grant import Grant
+from leases.lease import check_name
 from leases.steps import reached
 from leases.store import Store, given_back
 from leases.worker import run
@@ -14,9 +15,11 @@ async def fence(
 
     A lease that was published without a record is fenced as if it were PENDING.
     now: seconds since the epoch. hardware_id: of the host that we are on.
-    Raises, and writes nothing: NoSuchLease (936); AcquireLockFailure (651): it is held;
-    SanlockLVBError (703); and those of JobRecord.check in its order: 2009, 912, 911.
+    Raises, and writes nothing: BadParameter (1000): nothing is called so; NoSuchLease (936);
+    AcquireLockFailure (651): it is held; SanlockLVBError (703); and those of JobRecord.check in its
+    order: 2009, 912, 911.
     """
+    check_name(lease_id)
 
     def work(lock: Grant | None) -> bool:
         return _fence(store, lease_id, expected, lock, now=now, hardware_id=hardware_id)

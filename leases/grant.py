@@ -1,6 +1,7 @@
 """A grant: the proof that this process holds a lease, and the access to its value block."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import trio
 
@@ -22,7 +23,8 @@ class Grant:
 
     `fds` are to be inherited (pass_fds) by every process that can write under this lease: the lease
     is held until all of them are gone, even when this process is killed.
-    verify, load and put block; check, read and write are the same in a worker thread.
+    verify, verify_written, load and put block; check, check_written, read and write are the same in
+    a worker thread.
     """
 
     def __init__(
@@ -47,6 +49,8 @@ class Grant:
         self._alarm = alarm
         self._geometry = geometry
         self.in_doubt = False
+        self._recording: trio.Event | None = None
+        self._recorded = False
         self._leader = leader
         self._lost = lost
 
@@ -54,16 +58,20 @@ class Grant:
         """Raises LeaseLost unless the lease is still ours."""
         await run(self.verify)
 
+    async def check_written(self) -> None:
+        """`check`, just after a write, which a LeaseLost tells of."""
+        await run(self.verify_written)
+
     async def read(self) -> JobRecord | None:
         """The record in the value block; None: never written. Raises SanlockLVBError (703)."""
-        return await run(self.load)
+        return await run(self.load, abandon=True)
 
     async def write(self, record: JobRecord | None) -> None:
         """Write the value block: check, write, read back, check.
 
         Cancelled, it is left behind if it hangs, and the grant is in doubt: the lease must not be
         given back while that write may still land.
-        Raises LeaseLost (from the first check: nothing was written) and SanlockLVBError (703).
+        Raises LeaseLost (which says whether something was written) and SanlockLVBError (703).
         """
         await trio.lowlevel.checkpoint_if_cancelled()  # here: from now on the write is begun
         self.in_doubt = True  # until it is known to have ended, well or not
@@ -75,13 +83,32 @@ class Grant:
         finally:
             self.in_doubt = False
 
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record in the body what the lease was held for.
+
+        Whether it is lost by then, the looks of the body itself decide. When the body has ended
+        well, the result is on disk, and no loss changes it any more.
+        """
+        self._recording = trio.Event()
+        try:
+            yield
+            self._recorded = True
+        finally:
+            self._recording.set()
+
     async def wait_lost(self) -> LeaseLost:
-        """Return when the lease is seen to be lost."""
+        """Return when the lease is seen to be lost; never when its result was recorded before."""
         while True:
             with trio.move_on_after(_WATCH_SECONDS):
                 await self._alarmed()
             if lost := await self._looked():
-                return lost
+                break
+        if self._recording is not None:
+            await self._recording.wait()
+        if self._recorded:
+            await trio.sleep_forever()
+        return lost
 
     async def _looked(self) -> LeaseLost | None:
         """Look once. With an alarm, storage that does not answer counts as a loss in time: others
@@ -121,6 +148,14 @@ class Grant:
         if reason is not None:
             raise LeaseLost(self.lease.lease_id, reason)
 
+    def verify_written(self) -> None:
+        """`verify`, just after a write, which a LeaseLost tells of."""
+        try:
+            self.verify()
+        except LeaseLost as e:
+            reason = f"{e.reason}; seen just after a write: what was written may stand there"
+            raise LeaseLost(e.lease_id, reason) from None
+
     def load(self) -> JobRecord | None:
         """`read`, blocking."""
         return lvb.decode(value_block.read(self.sectors, self._geometry, self.lease.offset))
@@ -133,7 +168,7 @@ class Grant:
             value_block.write(self.sectors, self._geometry, self.lease.offset, record)
         except SanlockLVBError as e:
             failure = e
-        self.verify()  # that the lease is lost explains what was read back
+        self.verify_written()  # that the lease is lost explains what was read back
         if failure:
             raise failure
 

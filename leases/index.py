@@ -18,6 +18,7 @@ INDEX_SIZE = METADATA_SIZE + MAX_LEASES * RECORD_SIZE  # 253,952
 _MAGIC = bytes.fromhex("12152016")
 _VERSION = 1
 _UPDATING = ord("u")
+_STATE_AT = 70  # of the metadata block
 _LATEST = 10**10 - 1  # what ten digits hold
 
 
@@ -90,9 +91,15 @@ class Index:
         Raises InvalidMetadata.
         """
         try:
-            lockspace, mtime = _parse_metadata(data[:METADATA_SIZE], interrupted)
+            lockspace, mtime = _parse_metadata(data[:METADATA_SIZE])
         except ValueError as e:
-            raise InvalidMetadata(path, str(e)) from None
+            reason = f"its index is damaged ({e}) and cannot be mended: use another domain"
+            raise InvalidMetadata(path, reason) from None
+        if data[_STATE_AT] == _UPDATING and not interrupted:
+            reason = (
+                "an update of its index was interrupted: rebuild it (`leasehold lease rebuild`)"
+            )
+            raise InvalidMetadata(path, reason)
         return cls(lockspace, mtime, data[METADATA_SIZE:])
 
     @property
@@ -140,11 +147,9 @@ class Index:
         return listed
 
 
-def _parse_metadata(data: bytes, interrupted: bool) -> tuple[str, int]:
+def _parse_metadata(data: bytes) -> tuple[str, int]:
     if data[:4] != _MAGIC:
         raise ValueError(f"magic is {data[:4].hex()}")
     if int(data[5:9]) != _VERSION:
         raise ValueError(f"unsupported version {int(data[5:9])}")
-    if data[70] == _UPDATING and not interrupted:
-        raise ValueError("an update was interrupted")
     return data[10:58].rstrip(b"\0").decode("ascii"), int(data[59:69])

@@ -1,15 +1,14 @@
-"""Joining the lockspace of a domain. Times are those measured with sanlock 3.8.5."""
+"""Joining the lockspace of a domain."""
 
-import errno
 from collections.abc import AsyncGenerator, Callable
-from contextlib import ExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, asynccontextmanager
 
 import trio
 
 from leases import daemon, handover, ids, writers
+from leases.attempt import Attempt, Member, Report, usual_time
 from leases.daemon import Membership, Refused
-from leases.delta import LAST_HOST, Delta
+from leases.delta import LAST_HOST
 from leases.ids import DEFAULT_IO_TIMEOUT, Lockspace
 from leases.membership import (
     POLL,
@@ -23,13 +22,11 @@ from leases.membership import (
     same_file,
 )
 from leases.worker import run
-from protocol.errors import AcquireHostIdFailure, BadParameter, SanlockUnavailable
+from protocol.errors import BadParameter
 
-Report = Callable[[float, float], None]
-"""Told how long joining has taken, and how long it takes as a rule; seconds."""
+__all__ = ["Member", "Report", "join"]
 
 WRITERS_WAIT = 10.0  # seconds; processes of a former life that were killed are gone sooner
-_LEAVE_TIME = 5.0  # seconds; a joining that is cancelled has ended after 1.5
 _UNSTABLE = (
     "the daemon made up the name {} for this host: after its next start, joining takes more than a"
     " minute instead of seconds; set our_host_name in /etc/sanlock/sanlock.conf (or start it with"
@@ -43,26 +40,6 @@ _WRITING = (
     "processes of this host can still write under leases of its former membership: {}; wait for"
     " them, or end them"
 )
-
-
-@dataclass(frozen=True)
-class Member:
-    """This host in a lockspace. generation: how often it has joined, ever."""
-
-    host_id: int
-    name: str
-    generation: int
-    io_timeout: int
-
-
-def usual_time(io_timeout: int) -> int:
-    """Seconds to join with an id that was left in order, or whose last owner was this host."""
-    return 2 * io_timeout + 1
-
-
-def death_time(io_timeout: int) -> int:
-    """Seconds until a host that is silent counts as dead."""
-    return 8 * io_timeout + 60
 
 
 async def join(
@@ -86,6 +63,7 @@ async def join(
         raise BadParameter("host_id", f"must be 1 to {LAST_HOST}")
     facts = await daemon_facts()
     deadline = trio.current_time() + wait
+    attempt = Attempt(space, host_id, facts, report)
     told = False
     while True:
         found = await _settled(space, report)
@@ -97,9 +75,14 @@ async def join(
             if obstacle is None:
                 if not facts.name_is_stable:
                     warn(_UNSTABLE.format(facts.host_name))
-                member = await _joined(space, host_id, facts.host_name, report)
+                member = await attempt.joined()
                 if member is not None:
                     return member
+        if attempt.unwatched:
+            # Not alone: another process of this host that wants to join would be refused for that.
+            await attempt.watch()
+            deadline = trio.current_time() + wait
+            continue
         if trio.current_time() >= deadline:
             raise failure(space, f"{obstacle or 'others join it as well'}; waited {wait:g} s")
         if obstacle and not told:
@@ -147,38 +130,6 @@ async def _check_access(space: Lockspace) -> None:
         raise failure(space, reason) from None
 
 
-async def _joined(space: Lockspace, host_id: int, name: str, report: Report) -> Member | None:
-    """Join, and wait until that is done; None: somebody else has just begun to."""
-    lockspace = await guarded(space, ids.lockspace, space.ids, space.geometry)
-    io_timeout = (lockspace and lockspace.io_timeout) or DEFAULT_IO_TIMEOUT
-    before = await delta_of(space, host_id)
-    former = before if before.timestamp and before.name != name else None
-    usual = usual_time(io_timeout) + (death_time(io_timeout) if former else 0)
-    try:
-        await run(daemon.join, space.sd_id, host_id, space.ids, io_timeout)
-    except Refused as e:
-        if e.number in (errno.EEXIST, errno.EINPROGRESS):
-            return None
-        raise failure(space, str(e)) from None
-    try:
-        began = trio.current_time()
-        while (answer := await asked(daemon.joined, space.sd_id, host_id, space.ids)) is None:
-            report(trio.current_time() - began, usual)
-            if former:
-                await _check_silent(space, host_id, former, name)
-            await trio.sleep(POLL)
-        own = await delta_of(space, host_id)
-        if answer and own.name == name:
-            return Member(host_id, name, own.owner_generation, io_timeout)
-    except BaseException:
-        with trio.move_on_after(_LEAVE_TIME, shield=True):
-            await _abandon(space, host_id)
-        raise
-    if own.timestamp and own.name != name:
-        raise _in_use(space, host_id, own)
-    raise failure(space, "the daemon gave up; `sanlock client log_dump` tells why")
-
-
 async def _joined_already(space: Lockspace, found: Membership, host_id: int) -> Member:
     if not await run(same_file, found.path, space.ids):
         reason = f"this host has joined another file of this name: {found.path}"
@@ -188,26 +139,6 @@ async def _joined_already(space: Lockspace, found: Membership, host_id: int) -> 
         raise failure(space, reason)
     own = await delta_of(space, host_id)
     return Member(host_id, own.name, own.owner_generation, own.io_timeout)
-
-
-async def _check_silent(space: Lockspace, host_id: int, former: Delta, name: str) -> None:
-    """Raise if the former owner of a host id still renews: no need to wait for its death."""
-    now = await delta_of(space, host_id)
-    if now.timestamp and now.name != name and now != former:
-        raise _in_use(space, host_id, now)
-
-
-def _in_use(space: Lockspace, host_id: int, owner: Delta) -> AcquireHostIdFailure:
-    way_out = f"take another id (`leasehold host status {space.sd_id}` lists those in use)"
-    return failure(space, f"host id {host_id} is in use by the host {owner.name}: {way_out}")
-
-
-async def _abandon(space: Lockspace, host_id: int) -> None:
-    """End joining; the daemon comes to it in a second or two."""
-    with suppress(Refused, SanlockUnavailable):
-        await run(daemon.leave, space.sd_id, host_id, space.ids, abandon=True)
-        while await membership(space) is not None:  # noqa: ASYNC110 (the daemon does it)
-            await trio.sleep(POLL)
 
 
 async def _settled(space: Lockspace, report: Report) -> Membership | None:

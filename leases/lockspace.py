@@ -13,10 +13,11 @@ from enum import StrEnum
 import trio
 
 from leases import daemon, ids
+from leases.attempt import Member
 from leases.daemon import HostState, Membership, Refused
 from leases.delta import Delta
 from leases.ids import Lockspace
-from leases.joining import Member, join
+from leases.joining import join
 from leases.membership import (
     POLL,
     SETTLE_TIME,

@@ -7,13 +7,12 @@ Source: docs/formats.md, docs/failures.md.
 
 import errno
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from leases import daemon, delta, ownership, writers
+from leases.call import Call
 from leases.daemon import Host, HostState, Membership, Refused
 from leases.geometry import DEFAULT, Geometry
 from leases.grant import Grant
@@ -104,11 +103,7 @@ class SanlockStore(Store):
     def give(self, grant: Grant) -> None:
         try:
             if grant.fds:
-                fd = grant.fds[0]
-                with _bounded(lambda: daemon.cancel(fd), RELEASE_TIME):
-                    daemon.release(fd, grant.lease)
-        except (Refused, SanlockUnavailable) as e:
-            raise ReleaseLockFailure(grant.lease.lease_id, str(e)) from e
+                self._release(grant.fds[0], grant.lease)
         finally:
             for fd in grant.fds:
                 os.close(fd)
@@ -192,9 +187,13 @@ class SanlockStore(Store):
             raise AcquireLockFailure(lease.lease_id, f"host {owners[0]} holds it")
 
     def _acquire(self, fd: int, lease: Lease, sectors: Sectors) -> None:
+        """Raises Cancelled, with nothing acquired, when the task that asked was cancelled."""
+        asked = Call(lambda: _acquired(fd, lease))
         try:
-            with _bounded(lambda: daemon.cancel(fd), ACQUIRE_TIME):
-                _acquired(fd, lease)
+            if not asked.ends_in(ACQUIRE_TIME):
+                reason = f"the sanlock daemon has not answered for {ACQUIRE_TIME:g} s"
+                raise AcquireLockFailure(lease.lease_id, reason)
+            asked.answer()
         except Refused as e:
             if e.number == errno.ENOSPC:
                 raise NotJoined(self.sd_id) from None
@@ -202,6 +201,21 @@ class SanlockStore(Store):
                 self._raise_moved(sectors, lease, str(e))
             reason = "a process of this host holds it" if e.number == errno.EEXIST else str(e)
             raise AcquireLockFailure(lease.lease_id, reason) from None
+        finally:
+            _cut_short(asked, fd)
+
+    def _release(self, fd: int, lease: Lease) -> None:
+        asked = Call(lambda: daemon.release(fd, lease))
+        try:
+            # No cancellation cuts this short: others wait for the lease.
+            if not asked.ends_in(RELEASE_TIME, cancellable=False):
+                reason = f"the sanlock daemon has not answered for {RELEASE_TIME:g} s"
+                raise ReleaseLockFailure(lease.lease_id, reason)
+            asked.answer()
+        except (Refused, SanlockUnavailable) as e:
+            raise ReleaseLockFailure(lease.lease_id, str(e)) from e
+        finally:
+            _cut_short(asked, fd)
 
     def _raise_moved(self, sectors: Sectors, lease: Lease, reason: str) -> None:
         """The slot is not that of the lease: it is gone or moved, or else damaged."""
@@ -237,21 +251,16 @@ def _acquired(fd: int, lease: Lease) -> None:
         time.sleep(_RELEASING_LOOK)
 
 
+def _cut_short(asked: Call[None], fd: int) -> None:
+    """End a call that is still under way, before its descriptor is closed: the number is another's
+    then. What the daemon makes of the call later, it gives back: nobody is there."""
+    if asked.is_alive():
+        daemon.cancel(fd)
+        asked.join()
+
+
 def _same_file(one: str, other: str) -> bool:
     try:
         return os.path.samefile(one, other)
     except OSError:
         return False
-
-
-@contextmanager
-def _bounded(cancel: Callable[[], None], seconds: float) -> Iterator[None]:
-    """Call `cancel` when the body takes too long."""
-    timer = threading.Timer(seconds, cancel)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        timer.join()  # it must not meet a descriptor that is another's by then

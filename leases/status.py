@@ -10,7 +10,7 @@ import trio
 
 from leases import lvb, value_block
 from leases.leader import InvalidLeader, Leader
-from leases.lease import Lease
+from leases.lease import Lease, check_name
 from leases.sector import Sectors
 from leases.store import Store
 from leases.worker import run
@@ -35,9 +35,10 @@ class LeaseStatus:
 async def status(store: Store, lease_id: str) -> LeaseStatus:
     """Read a consistent status. Never acquires.
 
-    Raises NoSuchLease (936), SanlockLVBError (703), InvalidSlot, LeaseUnstable: the lease changed
-    hands all the time, and those of the index.
+    Raises BadParameter (1000): nothing is called so; NoSuchLease (936), SanlockLVBError (703),
+    InvalidSlot, LeaseUnstable: the lease changed hands all the time, and those of the index.
     """
+    check_name(lease_id)
     for _ in range(_TRIES):
         # It changes nothing, so it may be left behind on storage that does not answer.
         if found := await run(_snapshot, store, lease_id, abandon=True):

@@ -77,7 +77,10 @@ class Store(ABC):
         return True
 
     async def acquire(self, lease: Lease) -> Grant:
-        """`take`. The caller must release the grant; `hold` does that."""
+        """`take`. The caller must release the grant; `hold` does that.
+
+        Cancelled while it waits for somebody's answer, it holds nothing.
+        """
         return await run(self.take, lease)
 
     async def release(self, grant: Grant) -> None:

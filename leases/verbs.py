@@ -4,7 +4,7 @@ from leases.creation import create
 from leases.deletion import delete
 from leases.fencing import fence
 from leases.index import Listed
-from leases.lease import Lease
+from leases.lease import Lease, check_name
 from leases.rebuilding import Rebuilt, rebuild
 from leases.status import LeaseStatus, status
 from leases.store import Store
@@ -24,7 +24,12 @@ __all__ = [
 
 
 async def info(store: Store, lease_id: str) -> Lease:
-    """Where the lease is. Raises NoSuchLease (936), InvalidRecord, and those of the index."""
+    """Where the lease is.
+
+    Raises BadParameter (1000): nothing is called so; NoSuchLease (936), InvalidRecord, and those of
+    the index.
+    """
+    check_name(lease_id)
 
     def work() -> Lease:
         with store.volume.open() as sectors:

@@ -127,7 +127,11 @@ class LeaseVolume:
     def _parsed(self, data: bytes, *, interrupted: bool = False) -> Index:
         index = Index.parse(data, path=self.path, interrupted=interrupted)
         if index.lockspace != self.sd_id:
-            raise InvalidMetadata(self.path, f"it belongs to lockspace {index.lockspace!r}")
+            reason = (
+                f"it belongs to another domain, {index.lockspace!r}, and not to {self.sd_id};"
+                " nothing was written: put the right one in its place"
+            )
+            raise InvalidMetadata(self.path, reason)
         return index
 
     def _block(self, number: int) -> tuple[int, int]:

@@ -4,11 +4,13 @@ When the daemon dies, its leases are no longer renewed, but it knows nothing of 
 is started again: were the lockspace joined at once, others would take leases whose writers still
 live here. So every holder shares a lock of the kernel with all that inherited from it, and joining
 needs that lock alone. The kernel drops it when the last of them is gone, with all its threads and
-what they had begun to write. Source: docs/failures.md, fcntl(2) "Open file description locks".
+what they had begun to write. Who removes or replaces the file does not end the locks on it: the
+kernel still lists them. Source: docs/failures.md, fcntl(2) "Open file description locks", proc(5).
 """
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,8 @@ from leases import daemon, range_lock
 from processes import host_file
 
 NAME = "leasehold.writers"
+_LOCKS = Path("/proc/locks")  # of all processes, whatever they see of the files
+_LOOKS = 3  # at those: the kernel tells them in parts, and one may slip through in between
 
 
 def covered(sd_id: str) -> int | None:
@@ -40,7 +44,7 @@ def none_left(sd_id: str) -> Iterator[bool]:
     """Is there no such process? While the body of a True runs, none can begin to be one."""
     fd, alone = _exclusive(sd_id)
     try:
-        yield alone
+        yield alone and not _covered_elsewhere(sd_id)
     finally:
         os.close(fd)
 
@@ -58,6 +62,15 @@ def _exclusive(sd_id: str) -> tuple[int, bool]:
         os.close(fd)
 
 
+def _covered_elsewhere(sd_id: str) -> bool:
+    """Is there such a process whose file is not the one that others open now?
+
+    The caller has the lock of that file alone, so a shared one is on another.
+    """
+    shared = re.compile(rf"^\d+: OFDLCK\s+\w+\s+READ .* {_place(sd_id)} \d+$", re.MULTILINE)
+    return any(shared.search(_LOCKS.read_text()) for _ in range(_LOOKS))
+
+
 def process_ids(sd_id: str) -> list[int]:
     """Those processes: for a message to people, as far as this user may see them.
 
@@ -67,7 +80,7 @@ def process_ids(sd_id: str) -> list[int]:
     name, lock = str(Path(host_file.FOLDER, NAME)), f" {_place(sd_id)} "
     for link in Path("/proc").glob("[0-9]*/task/*/fd/*"):
         try:
-            if os.readlink(link) == name:
+            if os.readlink(link).removesuffix(" (deleted)") == name:
                 about = (link.parents[1] / "fdinfo" / link.name).read_text()  # proc(5): its locks
                 if lock in about:
                     found.add(int(link.parts[2]))

@@ -14,7 +14,7 @@ import trio
 
 from processes.failure import tool_error
 from processes.private_folder import private_folder
-from processes.qemu_img import INSPECT, TICK, Moved, Node, ref, throttled
+from processes.qemu_img import INSPECT, TICK, Moved, Node, ref, secrets, throttled
 from processes.tool import BACKGROUND, Tool, run, spawned
 from protocol.errors import BadOutput, CannotConnect, FlushFailed, ToolFailed, ToolStalled
 
@@ -73,8 +73,7 @@ async def exported(
             # asks for no lock against that. This filter does nothing but ask.
             node = {"driver": "blkdebug", "image": node, "unshare-child-perms": ["write", "resize"]}
         throttle, node = throttled(node, limit)
-        argv += throttle
-        argv.append(ref(node))
+        argv += [*throttle, *secrets(node), ref(node)]
         async with spawned(argv, inherit=inherit, priority=BACKGROUND) as server:
             await _listening(server, path)
             yield unix_uri(path), server

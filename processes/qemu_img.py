@@ -5,9 +5,10 @@ no name that stands in an image is followed, and no option hides in a file name.
 Source: qemu-img(1); block nodes as in QEMU's QAPI schema, BlockdevOptions.
 """
 
+import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ Node = Mapping[str, Any]
 
 # What looking at an image may cost: a crafted one must not take the host down.
 INSPECT = Limits(cpu=30, memory=1 << 30, seconds=60)
+SECRET = "password-secret"  # of a node of ours: the path of a file that holds the secret, no more
 MAP_SECONDS = 300.0
 MAP = Limits(cpu=120, memory=1 << 30, seconds=MAP_SECONDS)
 TICK = 0.25  # seconds between looks at the counters
@@ -103,18 +105,46 @@ class Flags:
 
 def ref(node: Node) -> str:
     """The node as one argument; begins with `json:`, so it is never taken for an option."""
-    return "json:" + json.dumps(node)
+    return "json:" + json.dumps(_with_ids(node))
+
+
+def secrets(*nodes: Node) -> list[str]:
+    """The arguments that make a tool read the secrets of nodes, each from its file."""
+    paths = sorted({path for node in nodes for path in _secret_files(node)})
+    found = [f"secret,id={_id(path)},file={path.replace(',', ',,')}" for path in paths]
+    return [word for one in found for word in ("--object", one)]
+
+
+def _secret_files(node: Node) -> Iterator[str]:
+    for key, value in node.items():
+        if key == SECRET:
+            yield value
+        elif isinstance(value, Mapping):
+            yield from _secret_files(value)
+
+
+def _with_ids(node: Node) -> dict[str, Any]:
+    """QEMU's own form: there, a secret is named by the id of an object."""
+    inner = {key: _with_ids(value) for key, value in node.items() if isinstance(value, Mapping)}
+    named = {SECRET: _id(node[SECRET])} if SECRET in node else {}
+    return {**node, **inner, **named}
+
+
+def _id(path: str) -> str:
+    return f"secret-{hashlib.sha256(path.encode()).hexdigest()[:16]}"
 
 
 async def info(node: Node) -> ImageInfo:
     """Look at one image, without its backing files: give the node `"backing": None`."""
-    output = await run(["qemu-img", "info", "-U", "--output=json", ref(node)], limits=INSPECT)
+    argv = ["qemu-img", "info", "-U", "--output=json", *secrets(node), ref(node)]
+    output = await run(argv, limits=INSPECT)
     facts: ImageInfo = _decoded(output, ImageInfo)
     return facts
 
 
 async def measure(node: Node, format: str) -> Measure:
-    argv = ["qemu-img", "measure", "-U", "--output=json", "-O", format, ref(node)]
+    argv = ["qemu-img", "measure", "-U", "--output=json", "-O", format]
+    argv += [*secrets(node), ref(node)]
     need: Measure = _decoded(await run(argv, limits=MAP), Measure)
     return need
 
@@ -125,7 +155,7 @@ async def map_(node: Node, size: int, *, top: bool = False) -> Allocation:
     top: only what the image holds itself, not what is read through it.
     """
     allocation = Allocation(size)
-    argv = ["qemu-img", "map", "-U", "--output=json", ref(node)]
+    argv = ["qemu-img", "map", "-U", "--output=json", *secrets(node), ref(node)]
     async with spawned(argv, limits=MAP) as tool:
         with trio.move_on_after(MAP_SECONDS):
             while (line := await tool.piece(TICK)) is not None:
@@ -142,7 +172,7 @@ async def head(node: Node, count: int) -> bytes:
     """The first `count` bytes, fewer when the image is shorter."""
     with private_folder() as folder:
         path = trio.Path(folder, "head")
-        argv = ["qemu-img", "dd", "-U", f"bs={count}", "count=1"]
+        argv = ["qemu-img", "dd", "-U", *secrets(node), f"bs={count}", "count=1"]
         argv += [f"if={ref({'driver': 'raw', 'file': node})}", f"of={path}"]
         await run(argv, limits=INSPECT)
         return await path.read_bytes()
@@ -175,7 +205,7 @@ async def compare(
     """
     argv = ["qemu-img", "compare", "-p", "-U", "-T", source_cache]
     throttle, one = throttled(one, limit)
-    argv += [*throttle, ref(one), ref(other)]
+    argv += [*throttle, *secrets(one, other), ref(one), ref(other)]
     async with spawned(argv, inherit=inherit, priority=BACKGROUND) as tool:
         while (piece := await tool.piece(TICK)) is not None:
             # Of ends on the network the counters show nothing, but each answer wakes it up.
@@ -203,7 +233,7 @@ async def convert(
     first who asks of an error. The caller has to flush and check.
     """
     throttle, source = throttled(source, flags.limit if flags.throttles_source else None)
-    argv = ["qemu-img", "convert", *throttle, "-p", "-n", *flags.argv()]
+    argv = ["qemu-img", "convert", *throttle, *secrets(source, target), "-p", "-n", *flags.argv()]
     argv += ["-O", target["driver"], ref(source), ref({**target, "cache": {"no-flush": True}})]
     async with spawned(argv, inherit=inherit, priority=BACKGROUND) as tool:
         while (piece := await tool.piece(TICK)) is not None:

@@ -8,8 +8,8 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,8 @@ CHUNK = 1 << 16
 # What to tell the user to install, per tool (Debian's names).
 PACKAGES = {"qemu-img": "qemu-utils", "qemu-nbd": "qemu-utils", "qemu-io": "qemu-utils"}
 PACKAGES |= {"nbdcopy": "libnbd-bin", "nbdinfo": "libnbd-bin"}
+PACKAGES |= {"tgtadm": "tgt", "ceph": "ceph-common", "rbd": "ceph-common"}
+FOLDERS = "/usr/sbin:/sbin"  # with the tools of storage; not on the PATH of a user
 
 # Part of every Debian, wherever PATH may point (util-linux is essential).
 _SETPRIV = "/usr/bin/setpriv"
@@ -164,16 +166,24 @@ class Tool:
             raise tool_error(self.name, status, self.tail)
 
     async def stop(self) -> None:
-        """End it: SIGTERM, then SIGKILL. Shielded and without a limit: a writer that lives keeps
-        its lease, so nobody may go on before it was reaped."""
+        """End it and what it started: SIGTERM, then SIGKILL. Shielded and without a limit: a writer
+        that lives keeps its lease, so nobody may go on before it was reaped.
+
+        A daemon that it made left its process group and goes on.
+        """
         with trio.CancelScope(shield=True):
             if self.running:
-                self._popen.send_signal(signal.SIGTERM)
+                self._signal(signal.SIGTERM)
                 with trio.move_on_after(TERM_WAIT):
-                    await self.wait()
-            if self.running:
-                self._popen.kill()
+                    # Not reaped yet, so that the number of its group is still its own.
+                    await trio.lowlevel.wait_readable(self._pidfd)
+                self._signal(signal.SIGKILL)
                 await self.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To its whole process group, whose leader it is."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
 
     async def close(self) -> None:
         try:
@@ -185,8 +195,11 @@ class Tool:
 
 
 def find(tool: str) -> str:
-    """The absolute path of a tool on PATH. Raises ToolMissing, naming its package."""
-    if path := shutil.which(tool):
+    """The absolute path of a tool on PATH, or of an administrator's.
+
+    Raises ToolMissing, naming its package.
+    """
+    if path := shutil.which(tool) or shutil.which(tool, path=FOLDERS):
         return os.path.abspath(path)
     raise ToolMissing(tool, PACKAGES.get(tool, tool))
 
@@ -198,12 +211,16 @@ async def spawned(
     inherit: Sequence[int] = (),
     limits: Limits = NO_LIMITS,
     priority: Priority = NORMAL,
+    stdin: bytes = b"",
+    environment: Mapping[str, str] = {},
+    cwd: str | None = None,
 ) -> AsyncGenerator[Tool]:
     """Run a tool for the body; it was reaped before anything after the body happens.
 
     inherit: descriptors that the tool keeps open, such as that of the lease that covers it.
-    Standard input is empty, standard error is kept up to a bound, and secrets never belong into
-    `argv`: everybody can read it. `limits.seconds` is not looked at here: see `run`.
+    stdin: what it reads, whole. environment: what it has besides the few variables that every tool
+    gets. Standard error is kept up to a bound, and secrets never belong into `argv`: everybody can
+    read it. `limits.seconds` is not looked at here: see `run`.
     """
     path = find(argv[0])
     command = [*_guard(limits, priority), path, *argv[1:]]
@@ -214,15 +231,17 @@ async def spawned(
     try:
         # In this thread on purpose, not in a worker thread: the signal at the parent's death
         # follows the *thread* that forked, and trio's worker threads end after ten idle seconds.
-        popen = subprocess.Popen(  # noqa: ASYNC220 - see above; it takes a millisecond
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors_in,
-            pass_fds=inherit,
-            env=_environment(),
-            start_new_session=True,  # Ctrl-C at the terminal is for us, not for the tool
-        )
+        with _input(stdin) as stdin_fd:
+            popen = subprocess.Popen(  # noqa: ASYNC220 - see above; it takes a millisecond
+                command,
+                stdin=stdin_fd,
+                stdout=subprocess.PIPE,
+                stderr=errors_in,
+                pass_fds=inherit,
+                env={**_environment(), **environment},
+                cwd=cwd,
+                start_new_session=True,  # Ctrl-C at the terminal is for us, not for the tool
+            )
         tool = _adopted(argv[0], popen, errors)
     except BaseException:
         os.close(errors)
@@ -241,6 +260,8 @@ async def run(
     inherit: Sequence[int] = (),
     limits: Limits = NO_LIMITS,
     output_limit: int = OUTPUT_LIMIT,
+    stdin: bytes = b"",
+    environment: Mapping[str, str] = {},
 ) -> bytes:
     """Run a tool to its end and return its standard output.
 
@@ -249,7 +270,9 @@ async def run(
     """
     output = bytearray()
     seconds = float("inf") if limits.seconds is None else limits.seconds
-    async with spawned(argv, inherit=inherit, limits=limits) as tool:
+    async with spawned(
+        argv, inherit=inherit, limits=limits, stdin=stdin, environment=environment
+    ) as tool:
         with trio.move_on_after(seconds):
             while chunk := await tool.read():
                 output += chunk
@@ -258,6 +281,19 @@ async def run(
             await tool.check()
             return bytes(output)
     raise ToolStalled(argv[0], seconds)
+
+
+@contextmanager
+def _input(content: bytes) -> Iterator[int]:
+    """A descriptor to read `content` from; it lies in memory and has no name."""
+    if not content:
+        yield subprocess.DEVNULL
+        return
+    with os.fdopen(os.memfd_create("stdin"), "w+b") as file:
+        file.write(content)
+        file.flush()
+        file.seek(0)
+        yield file.fileno()
 
 
 def _guard(limits: Limits, priority: Priority) -> list[str]:

@@ -11,7 +11,7 @@ import math
 import ssl
 import uuid
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
@@ -29,6 +29,7 @@ EVENTS = "jms.queue.events"
 CONNECT_TIME = 10.0  # seconds
 CALL_TIME = 30.0  # seconds
 BEAT = 10.0  # seconds between heart-beats, ours and the host's
+LAST_WORDS = 1.0  # seconds in which a host that lets us say no more may have said why
 PATIENCE = 2  # times the host's interval until a silent one counts as gone
 IN_FLIGHT = 32  # calls at a time; more wait here
 BACKLOG = 1000  # events
@@ -132,15 +133,37 @@ class Client:
         ]
         if events:
             first.append(Frame("SUBSCRIBE", {"destination": EVENTS, "ack": "auto", "id": "events"}))
-        await self._stream.send_all(b"".join(map(encode, first)))
-        while (answer := self._decoder.next()) is None:
+        answer = await self._introduced(b"".join(map(encode, first)))
+        if answer.command != "CONNECTED" or answer.headers.get("version") != "1.2":
+            raise CannotConnect(str(self.address), _reason(answer))
+        self._agree(answer.headers.get("heart-beat", ""))
+
+    async def _introduced(self, words: bytes) -> Frame:
+        """Say the words, and hear the first frame of the host, which may not let us say them."""
+        outcome: Frame | Exception
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._say, words)
+            try:
+                outcome = await self._first()
+            except (CannotConnect, BrokenFrame, trio.BrokenResourceError) as e:
+                outcome = e  # raised below, without the group that a nursery makes
+                nursery.cancel_scope.cancel()
+        if isinstance(outcome, Frame):
+            return outcome
+        raise outcome
+
+    async def _say(self, words: bytes) -> None:
+        with suppress(trio.BrokenResourceError):  # what it has said before is still there
+            await self._stream.send_all(words)
+
+    async def _first(self) -> Frame:
+        """It listens from the start: a TLS stream on which a send failed is not read again."""
+        while (frame := self._decoder.next()) is None:
             chunk = await self._stream.receive_some(CHUNK)
             if not chunk:
                 raise CannotConnect(str(self.address), "it closes the connection")
             self._decoder.feed(bytes(chunk))
-        if answer.command != "CONNECTED" or answer.headers.get("version") != "1.2":
-            raise CannotConnect(str(self.address), _reason(answer))
-        self._agree(answer.headers.get("heart-beat", ""))
+        return frame
 
     def _agree(self, beats: str) -> None:
         sends, wants, *_ = [*(int(n) if n.isdecimal() else 0 for n in beats.split(",")), 0, 0]
@@ -166,8 +189,11 @@ class Client:
                 with trio.move_on_after(self._beat):
                     data = await self._to_send.receive()
                 await self._stream.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+        except trio.BrokenResourceError:
+            await trio.sleep(LAST_WORDS)  # cut short by the reader, who may hear the reason
             self._lose("the connection broke")
+        except trio.ClosedResourceError:
+            self._lose("the connection was closed")
 
     async def _read(self, scope: trio.CancelScope) -> None:
         try:

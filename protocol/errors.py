@@ -232,10 +232,10 @@ class LeaseUnstable(Error):
 
 @dataclass(eq=False)
 class InvalidMetadata(Error):
-    """The index of a lease volume cannot be used."""
+    """The index of a lease volume cannot be used; the reason names the way out."""
 
     code: ClassVar[int] = 4005
-    text: ClassVar[str] = "lease volume {path}: invalid index ({reason}); rebuild or format it"
+    text: ClassVar[str] = "lease volume {path}: {reason}"
     path: str
     reason: str
 
@@ -636,4 +636,129 @@ class WorkerNotStarted(Error):
     code: ClassVar[int] = 4122
     text: ClassVar[str] = "no worker could be started for job {job_id}: {reason}"
     job_id: str
+    reason: str
+
+
+# --- managed volumes ------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class ManagedVolumeHelperFailed(Error):
+    """A helper program of the host failed; what it had done before was undone."""
+
+    code: ClassVar[int] = 926
+    text: ClassVar[str] = "{helper} {command} failed: {reason}"
+    helper: str
+    command: str
+    reason: str
+
+
+@dataclass(eq=False)
+class ManagedVolumeAlreadyAttached(Error):
+    code: ClassVar[int] = 927
+    text: ClassVar[str] = "managed volume {vol_id} is attached to this host already"
+    vol_id: str
+
+
+@dataclass(eq=False)
+class ManagedVolumeUnsupportedDevice(Error):
+    """A device of the kernel came up in a way that it cannot be used safely."""
+
+    code: ClassVar[int] = 928
+    text: ClassVar[str] = "managed volume {vol_id}: {reason}"
+    vol_id: str
+    reason: str
+
+
+@dataclass(eq=False)
+class ManagedVolumeConnectionMismatch(Error):
+    """The same id was attached before, with another connection: two volumes, or an old view."""
+
+    code: ClassVar[int] = 929
+    text: ClassVar[str] = "managed volume {vol_id} is known to this host by another connection"
+    vol_id: str
+
+
+@dataclass(eq=False)
+class AdapterMissing(Error):
+    """No program for an adapter; `reason` says where it was looked for."""
+
+    code: ClassVar[int] = 4200
+    text: ClassVar[str] = "no program for adapter {adapter}: {reason}"
+    adapter: str
+    reason: str
+
+
+@dataclass(eq=False)
+class AdapterFailed(Error):
+    """An adapter program said that it could not do it, or died; what it did is not known."""
+
+    code: ClassVar[int] = 4201
+    text: ClassVar[str] = "adapter {adapter}: {command} failed: {reason}"
+    adapter: str
+    command: str
+    reason: str
+
+
+@dataclass(eq=False)
+class AdapterGarbage(Error):
+    """An adapter program succeeded, but its answer cannot be read: what it did is not known."""
+
+    code: ClassVar[int] = 4202
+    text: ClassVar[str] = "adapter {adapter}: the answer to {command} cannot be read: {reason}"
+    adapter: str
+    command: str
+    reason: str
+
+
+@dataclass(eq=False)
+class AdapterStalled(Error):
+    """An adapter program did not end in its time and was killed: what it did is not known."""
+
+    code: ClassVar[int] = 4203
+    text: ClassVar[str] = "adapter {adapter}: {command} did not end in {seconds} s and was killed"
+    adapter: str
+    command: str
+    seconds: float
+
+
+@dataclass(eq=False)
+class NoSuchManagedVolume(Error):
+    code: ClassVar[int] = 4204
+    text: ClassVar[str] = "no such managed volume: {vol_id}"
+    vol_id: str
+
+
+@dataclass(eq=False)
+class NoSuchManagedSnapshot(Error):
+    code: ClassVar[int] = 4205
+    text: ClassVar[str] = "managed volume {vol_id} has no snapshot {snapshot_id}"
+    vol_id: str
+    snapshot_id: str
+
+
+@dataclass(eq=False)
+class ManagedVolumeExists(Error):
+    code: ClassVar[int] = 4206
+    text: ClassVar[str] = "managed volume {vol_id} exists already: {reason}"
+    vol_id: str
+    reason: str
+
+
+@dataclass(eq=False)
+class ManagedVolumeInUse(Error):
+    """What a volume is needed for forbids the operation; `reason` names it. Nothing was done."""
+
+    code: ClassVar[int] = 4207
+    text: ClassVar[str] = "managed volume {vol_id} is in use: {reason}"
+    vol_id: str
+    reason: str
+
+
+@dataclass(eq=False)
+class ManagedStorageFailed(Error):
+    """The storage behind an adapter did not do what it was asked; `reason` is what it said."""
+
+    code: ClassVar[int] = 4208
+    text: ClassVar[str] = "managed storage: {reason}"
     reason: str

@@ -76,6 +76,10 @@ class Decoder:
         """Take in what came. Ask `next` until there is no frame before feeding more."""
         self._buffer += data
 
+    def clear(self) -> None:
+        """Forget what was fed and is no frame yet."""
+        self._drop(len(self._buffer))
+
     def next(self) -> Frame | None:
         """The next frame; None: more bytes are needed. BrokenFrame: close the connection."""
         if self._head is None and not self._read_head():

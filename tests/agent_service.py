@@ -4,6 +4,7 @@ It gets the folder, the home and the environment of a tests.faults.command.Comma
 workers and tools are found, and ended, as those of any other command.
 """
 
+import json
 import shutil
 import socket
 import tempfile
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from protocol.address import UnixAddress
 from tests.faults.command import Command, Running
@@ -70,6 +72,11 @@ class Service:
     @property
     def log(self) -> str:
         return self.running.err.read_text(errors="replace")
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """Of the log, when it is JSON."""
+        return [json.loads(line) for line in self.log.splitlines()]
 
     def kill(self) -> None:
         """As a crash does."""

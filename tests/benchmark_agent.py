@@ -69,12 +69,8 @@ class Flow:
         job_id = str(uuid.uuid4())
         metadata = {"type": "JOB", "job_id": job_id, "generation": 0, "job_status": "PENDING"}
         await self._host.call("Lease.create", {**self._lease(job_id), "metadata": metadata})
-        read, written = (
-            {"endpoint_type": "external", "url": str(path), "format": "raw"}
-            for path in (source, target)
-        )
-        written |= {**self._lease(job_id), "generation": 0}
-        copy = {"job_id": job_id, "source": read, "destination": written, **more}
+        written = {**_end(target), **self._lease(job_id), "generation": 0}
+        copy = {"job_id": job_id, "source": _end(source), "destination": written, **more}
         await self._host.call("SDM.copy_data", copy)
         return job_id
 
@@ -96,6 +92,10 @@ class Flow:
 
     def _lease(self, job_id: str) -> dict[str, Any]:
         return {"lease": {"sd_id": self._sd_id, "lease_id": job_id}}
+
+
+def _end(path: Path) -> dict[str, Any]:
+    return {"endpoint_type": "external", "url": str(path), "format": "raw"}
 
 
 async def _copies(agent: Service, domain: Domain, made: Command, quick: bool) -> list[bool]:

@@ -15,6 +15,9 @@ IMAGE = "66666666-7777-4888-8999-aaaaaaaaaaaa"
 VOLUME = "77777777-8888-4999-8aaa-bbbbbbbbbbbb"
 JOB = "5b3ad4a8-3a1b-4a36-8f2e-b0f4c27be1d3"
 OTHER_JOB = "8d2f3b60-94d5-4f0b-a1f7-3a2f6f0c9e15"
+MANAGED = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
+MANAGED_SD = "bbbbbbbb-cccc-4ddd-8eee-ffffffffffff"
+MANAGED_URL = f"nbd+unix:///vol?socket={DISKS}/volume.socket"
 HOST = "4c4c4544-0051-3510-8052-b4c04f4a4e31"
 
 LEASE = {"sd_id": SD, "lease_id": JOB}
@@ -29,6 +32,13 @@ TARGET = {
     "generation": 0,
 }
 OTHER = {**PENDING, "job_id": OTHER_JOB}
+CONNECTION = {"driver_volume_type": "file", "data": {"url": MANAGED_URL}}
+ATTACHED = {
+    "vol_id": MANAGED,
+    "path": MANAGED_URL,
+    "managed_path": None,
+    "attachment": {"type": "url", "path": MANAGED_URL},
+}
 VOLUME_IDS = {"volumeID": VOLUME, "imageID": IMAGE, "storagedomainID": SD}
 
 
@@ -98,14 +108,24 @@ EXAMPLES: dict[str, Example] = {
             "version": "0.1.0",
             "stores": ["embedded"],
             "domains": {SD: {"host_id": None, "state": "not joined"}},
-            "connector_info": {},
-            "drivers": [],
+            "connector_info": {
+                "host": "host1",
+                "ip": "10.0.0.1",
+                "initiator": f"iqn.2008-11.org.linux-kvm:{HOST}",
+                "multipath": False,
+                "do_local_attach": False,
+                "platform": "x86_64",
+                "os_type": "linux",
+                "uuid": HOST,
+            },
+            "drivers": ["rbd", "iscsi", "local", "file"],
             "endpoints": {
                 "schemes": ["path", "nbd+unix", "nbd", "iscsi", "rbd"],
                 "directories": [DISKS],
                 "devices": ["/dev/mapper"],
             },
             "limits": {"concurrency": 2, "rate": None, "autodelete": 3600.0},
+            "drained": False,
         },
     ),
     "StorageDomain.getInfo": Example(
@@ -182,6 +202,14 @@ EXAMPLES: dict[str, Example] = {
             "vol_attr": {"legality": "ILLEGAL"},
         }
     ),
+    "ManagedVolume.attach_volume": Example(
+        {"vol_id": MANAGED, "sd_id": MANAGED_SD, "connection_info": CONNECTION}, ATTACHED
+    ),
+    "ManagedVolume.volumes_info": Example(
+        {"vol_ids": [MANAGED]},
+        [{**ATTACHED, "sd_id": MANAGED_SD, "connection_info": CONNECTION, "exists": True}],
+    ),
+    "ManagedVolume.detach_volume": Example({"vol_id": MANAGED}),
     "Lease.create": Example({"lease": LEASE, "metadata": PENDING}, TASK),
     "Lease.info": Example({"lease": LEASE}, PLACE),
     "Lease.status": Example(

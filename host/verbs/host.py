@@ -45,8 +45,8 @@ async def get_capabilities(host: ThisHost, params: Nothing, flow_id: str) -> dic
         "version": host.version,
         "stores": ["embedded", *(["sanlock"] if members is not None else [])],
         "domains": {one: _membership(one, members or ()) for one in host.domains.folders},
-        "connector_info": {},
-        "drivers": [],
+        "connector_info": await host.managed.connector.info(),
+        "drivers": await host.managed.connector.drivers(),
         "endpoints": {
             "schemes": list(rules.schemes),
             "directories": list(rules.directories),
@@ -57,6 +57,7 @@ async def get_capabilities(host: ThisHost, params: Nothing, flow_id: str) -> dic
             "rate": host.agent.queue.total,
             "autodelete": host.config.jobs.autodelete,
         },
+        "drained": host.agent.queue.paused,
     }
 
 
@@ -68,9 +69,10 @@ async def get_jobs(host: ThisHost, params: GetJobs, flow_id: str) -> dict[str, A
 
 
 async def drain(host: ThisHost, params: Drain, flow_id: str) -> None:
-    """Start no new job, and wait for those that run. The end of the time changes nothing of it."""
+    """Start no new job, and wait for those that run. Neither the end of the time nor a restart of
+    the agent changes anything of it: only Host.resume does."""
     queue = host.agent.queue
-    queue.paused = True
+    await host.agent.drain()
     with trio.move_on_after(float("inf") if params.timeout is None else params.timeout):
         await queue.drained()
         return
@@ -79,7 +81,7 @@ async def drain(host: ThisHost, params: Drain, flow_id: str) -> None:
 
 async def resume(host: ThisHost, params: Nothing, flow_id: str) -> None:
     """Start jobs again after a drain."""
-    host.agent.queue.paused = False
+    await host.agent.resume()
 
 
 async def get_all_tasks_statuses(host: ThisHost, params: Nothing, flow_id: str) -> dict[str, Any]:
@@ -114,7 +116,8 @@ VERBS = (
         get_capabilities,
         "uuid (hardware id), name, version, stores, domains (host_id and state of this host in"
         " each, by id), connector_info, drivers, endpoints (schemes, directories, devices), limits"
-        " (concurrency, rate in bytes/s, autodelete in seconds)",
+        " (concurrency, rate in bytes/s, autodelete in seconds), drained (true: it starts no job"
+        " until Host.resume)",
         reads=True,
         differs="of vdsm's fields only `uuid` and `connector_info`; the others are ours",
     ),

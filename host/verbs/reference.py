@@ -100,7 +100,8 @@ def _rows(kind: type[msgspec.Struct]) -> Iterator[str]:
 
 
 def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    """As JSON has it."""
+    return msgspec.to_builtins(value)
 
 
 def _type(hint: Any) -> str:
@@ -115,12 +116,20 @@ def _type(hint: Any) -> str:
     return _NAMES[hint]
 
 
+def _described(arguments: tuple[Any, ...]) -> str:
+    """What a type says of itself."""
+    metas = [one for one in arguments[1:] if isinstance(one, msgspec.Meta)]
+    return next((one.description for one in metas if one.description), "")
+
+
 def _either(arguments: tuple[Any, ...]) -> str:
     return ", or ".join(map(_type, arguments))
 
 
 _GENERIC: dict[Any, Callable[[tuple[Any, ...]], str]] = {
-    Annotated: lambda arguments: _type(arguments[0]) + _range(arguments[1:]),
+    Annotated: lambda arguments: (
+        _described(arguments) or _type(arguments[0]) + _range(arguments[1:])
+    ),
     Union: _either,
     UnionType: _either,
     Literal: lambda arguments: " or ".join(f"`{json.dumps(one)}`" for one in arguments),

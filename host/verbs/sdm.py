@@ -35,6 +35,8 @@ from protocol.messages import (
 from storage import volume
 from storage.domain import Domain
 
+JOIN_TIME = 60.0  # seconds; joining again takes 21 with the usual io_timeout
+
 
 class CopyData(Params, frozen=True):
     """limit: bytes per second. priority: a higher one goes first. verify: compare afterwards."""
@@ -74,6 +76,11 @@ class UpdateVolume(Params, frozen=True):
 
 async def copy_data(host: ThisHost, params: CopyData, flow_id: str) -> None:
     """Begin the job that copies one disk to another. A bad call makes no job."""
+    with host.managed.uses.named(params.source.get("url"), params.destination.get("url")):
+        await _begin(host, params, flow_id)
+
+
+async def _begin(host: ThisHost, params: CopyData, flow_id: str) -> None:
     source = await _allowed(host, decode_endpoint(params.source, role="source"))
     destination = await _allowed(host, decode_endpoint(params.destination, role="destination"))
     domains = {one: await host.domains.load(one) for one in named_domains(source, destination)}
@@ -88,9 +95,12 @@ async def copy_data(host: ThisHost, params: CopyData, flow_id: str) -> None:
         domains={one.id: one.path for one in domains.values()},
         store=host.config.storage.store,
         hardware_id=host.hardware_id,
-        allow=(*host.config.endpoints.backing, *_created_in(destination)),
+        allow=host.config.endpoints.backing,
+        create_under=_created_in(destination),
+        real=host.allowed.real_names(source, destination),
         limit=params.limit,
         stall_time=host.config.jobs.stall_time,
+        join_time=JOIN_TIME if _activated(host, destination) else 0.0,
         verify=params.verify,
         copy_bitmaps=params.copy_bitmaps,
         priority=params.priority,
@@ -104,6 +114,7 @@ async def update(host: ThisHost, params: UpdateVolume, flow_id: str) -> None:
     """Begin the job that changes the metadata of a volume, under its lease.
 
     That is also how a copy to a volume is fenced: with a generation that it does not expect.
+    A restart of the agent forgets the job; the generation of the volume tells whether it was done.
     """
     wanted, info = params.vol_attr, params.vol_info
     change = _change(info, wanted)
@@ -137,11 +148,16 @@ async def _format(end: Endpoint, domains: dict[str, Domain]) -> str:
 
 
 def _created_in(destination: Endpoint) -> tuple[str, ...]:
-    """The one folder in which a missing target file may be created."""
+    """The one folder in which a missing target file may be created: that which was allowed."""
     if isinstance(destination, DivEndpoint) or not destination.create:
         return ()
     url = parse(destination.url)
     return (url.path.rpartition("/")[0] or "/",) if isinstance(url, PathUrl) else ()
+
+
+def _activated(host: ThisHost, destination: Endpoint) -> bool:
+    """Does this host join the lockspace of the lease whenever it is not in it?"""
+    return not named_domains(destination, destination).isdisjoint(host.domains.host_ids)
 
 
 def _name(end: Endpoint) -> str:

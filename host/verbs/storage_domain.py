@@ -12,12 +12,12 @@ import trio
 
 from endpoints.domain import create_domain, lockspace_of, sharing
 from host.config import Storage
-from host.domains import load
+from host.domains import HostId, load
 from host.this_host import ThisHost
 from host.verbs.verb import Params, Verb
 from leases import lockspace
-from leases.delta import LAST_HOST
 from leases.ids import DEFAULT_IO_TIMEOUT
+from leases.membership import membership
 from protocol.errors import (
     AcquireHostIdFailure,
     BadParameter,
@@ -33,7 +33,6 @@ from storage.domain import LEASES_LIMIT, Domain
 log = structlog.get_logger()
 
 AbsolutePath = Annotated[str, msgspec.Meta(pattern=r"\A/[^\x00-\x1f]*\Z", max_length=4096)]
-HostId = Annotated[int, msgspec.Meta(ge=1, le=LAST_HOST)]
 NO_NUMBER = -1  # of what only domains of a pool have
 
 
@@ -102,28 +101,57 @@ async def get_stats(host: ThisHost, params: DomainId, flow_id: str) -> dict[str,
 
 
 async def activate(host: ThisHost, params: Membership, flow_id: str) -> None:
-    """Know a storage domain, and join its lockspace; takes some seconds. Nothing when joined."""
-    domain = await _named(host, params)
-    if params.host_id is not None:
-        await lockspace.join(
-            lockspace_of(domain),
-            params.host_id,
-            without_watchdog=not host.config.storage.require_watchdog,
-            warn=lambda text: log.warning(text, domain=domain.id),
-        )
-    else:
-        found = await sharing(domain)
-        if found.store == "sanlock" and not found.joined:
-            raise BadParameter("host_id", f"domain {domain.id} is one of sanlock: it needs one")
-    with trio.CancelScope(shield=True):
-        await host.domains.remember(domain)
+    """Know a storage domain, and join its lockspace; takes some seconds. Nothing when joined.
+
+    From then on this host joins it again by itself, after a restart of the host say.
+    """
+    async with host.turns.of_client(str(params.storagedomainID)) as alone:
+        domain = await _named(host, params)
+        known = host.domains.host_ids.get(domain.id)
+        host_id = params.host_id or known
+        if host_id is None:
+            host_id = await _joined_as(domain)
+        else:
+            if host_id != known:  # else both may join: the second one finds that it is done
+                await alone()
+            await lockspace.join(
+                lockspace_of(domain),
+                host_id,
+                without_watchdog=not host.config.storage.require_watchdog,
+                warn=lambda text: log.warning(text, domain=domain.id),
+            )
+        with trio.CancelScope(shield=True):
+            await host.domains.remember(domain, host_id)
 
 
 async def deactivate(host: ThisHost, params: Membership, flow_id: str) -> None:
-    """Leave the lockspace of a storage domain. Nothing when this host is not in it."""
-    domain = await _named(host, params)
-    if (await sharing(domain)).store == "sanlock":
-        await lockspace.leave(lockspace_of(domain))
+    """Leave the lockspace of a storage domain, for good. Nothing when this host is not in it.
+
+    A domain whose storage is gone is told so (358), and this host joins it no more.
+    """
+    sd_id = str(params.storagedomainID)
+    async with host.turns.of_client(sd_id) as alone:
+        await alone()
+        try:
+            domain = await _named(host, params)
+        except StorageDomainDoesNotExist:
+            await host.domains.forget_host_id(sd_id)
+            raise
+        if (await sharing(domain)).store == "sanlock":
+            await lockspace.leave(lockspace_of(domain))
+        with trio.CancelScope(shield=True):
+            await host.domains.forget_host_id(sd_id)
+
+
+async def _joined_as(domain: Domain) -> int | None:
+    """The host id with which somebody else has joined it; None: it is of the embedded store."""
+    found = await sharing(domain)
+    if found.store == "embedded":
+        return None
+    member = await membership(lockspace_of(domain)) if found.joined else None
+    if member is None or not member.joined:
+        raise BadParameter("host_id", f"domain {domain.id} is one of sanlock: it needs one")
+    return member.host_id
 
 
 async def _named(host: ThisHost, params: Membership) -> Domain:

@@ -5,7 +5,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
+from host import subject
 from host.wire.call import Call, Dispatch, Peer
 from protocol import jsonrpc
 from protocol.errors import Error
@@ -26,7 +28,9 @@ class Caller:
         """Run what was received, in its order; the body of the answer, empty for none."""
         replies = []
         for item in received.items:
-            reply = await self._one(item, peer, flow_id)
+            about = subject.of_call(item.params) if isinstance(item, Request) else {}
+            with bound_contextvars(**about):
+                reply = await self._one(item, peer, flow_id)
             if not item.notification:
                 replies.append(reply)
         return jsonrpc.answer(replies, array=received.array)

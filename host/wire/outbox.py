@@ -62,6 +62,12 @@ class Outbox:
         self._closed = True
         self._news.set()
 
+    def clear(self) -> None:
+        """Forget what waits, and take nothing more."""
+        self.close()
+        self._frames.clear()
+        self._changed(-self._size)
+
     async def pump(self, stream: trio.abc.SendStream) -> None:
         """Send until it is closed and empty. Raises Stalled, trio.BrokenResourceError."""
         while True:

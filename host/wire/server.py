@@ -136,14 +136,16 @@ class Server:
                 log.info("refused", door=door.name, reason=str(e.__cause__ or e))
                 return None
             finally:
-                del self._entering[scope]
+                self._entering.pop(scope, None)
         log.info("refused", door=door.name, reason="it did not say who it is")
         return None
 
     def _make_room(self) -> None:
         """Of too many that have not said who they are, the oldest goes: an honest one is fast."""
         if len(self._entering) > self._limits.entering:
-            next(iter(self._entering)).cancel()
+            oldest = next(iter(self._entering))
+            del self._entering[oldest]  # else it would go for all that come in the same moment
+            oldest.cancel()
 
     async def _peer(self, door: Door, stream: trio.abc.Stream) -> Peer:
         """Raises NotAdmitted, once the client was told why."""

@@ -91,8 +91,13 @@ class Session:
                     await self._listen()
                     nursery.cancel_scope.cancel()
         finally:
-            self._outbox.close()
-            self._account.close()
+            self._forget()
+
+    def _forget(self) -> None:
+        """Keep nothing of what was said: we are in cycles, which are collected late."""
+        self._outbox.clear()
+        self._decoder.clear()
+        self._account.close()
 
     def end(self, reason: str) -> None:
         """Let it go at once. The first reason counts."""

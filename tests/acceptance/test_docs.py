@@ -1,12 +1,7 @@
 """The documents say what is true: their commands are run, their tables compared with the code."""
 
-import os
 import re
-import signal
-import subprocess
 import tomllib
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,117 +9,23 @@ import pytest
 from cli import exits
 from protocol import errors
 from protocol.errors import Error
+from tests import tours
 
 TOP = Path(__file__).parents[2]
 README = TOP / "README.md"
 DOCUMENTS = [README, *sorted((TOP / "docs").rglob("*.md"))]
 
-TOUR_SECONDS = 120.0
-MARK = "@@ end of the output, status"
-# What differs between two runs, by what it becomes. The first that matches wins its text.
-VARIABLE = (
-    (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID"),
-    (r"/\S*?/tmp\.\w+", "/tmp/tour"),
-    (r"[0-9]{10}( \([0-9: -]+ UTC\))?", "TIME"),
-    (r"-t none .*\)", "FLAGS)"),  # as the file system of the temporary folder and the target allow
-    (r"-t writethrough .*\)", "FLAGS)"),
-    (r"[0-9.]+[KMGT]?/s", "RATE"),
-    (r"in [0-9.]+ s", "in SECONDS"),
-    (r"copying \d+%, [0-9.]+[KMGT]?", "copying SOME"),
-    (r"\d+:\d\d:\d\d left", "TIME left"),
-)
-# Lines of which there may be more, or fewer, on another machine.
-PROGRESS = re.compile(r"leasehold: (copying|preparing|flushing)\b.*")
-# A shell that is not interactive tells so of a job of its own that was killed.
-KILLED = re.compile(r".*: line \d+: +\d+ Killed .*")
-
-
-@dataclass(frozen=True)
-class Step:
-    """A command of the tour and the lines that the README shows below it."""
-
-    command: str
-    shown: tuple[str, ...]
-
-
-def tour() -> list[Step]:
-    """The steps of all `console` blocks of the README; they are one session in one shell."""
-    blocks = re.findall(r"^```console\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
-    steps = []
-    for block in blocks:
-        assert block.startswith("$ "), "a console block begins with a command"
-        for text in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, *shown = text.splitlines()
-            steps.append(Step(command, tuple(shown)))
-    return steps
-
-
-def normalised(line: str) -> str:
-    for pattern, name in VARIABLE:
-        line = re.sub(pattern, name, line)
-    return line.rstrip()
-
-
-def essential(lines: Iterable[str]) -> list[str]:
-    """The lines that every run prints, normalised."""
-    return [
-        normalised(line)
-        for line in lines
-        if line and not PROGRESS.fullmatch(line) and not KILLED.fullmatch(line)
-    ]
-
-
-def script(steps: list[Step]) -> str:
-    """The tour for one shell; after each command comes MARK with its exit status."""
-    lines = ["exec 2>&1"]
-    for step in steps:
-        # The next command may ask for `$?`, so the status is given back.
-        lines += [step.command, f"{{ s=$?; echo; echo '{MARK}' $s; (exit $s); }}"]
-    return "\n".join([*lines, ""])
-
-
-def run_tour(steps: list[Step], folder: Path) -> list[tuple[int, list[str]]]:
-    """Exit status and output of each step."""
-    file = folder / "tour.sh"
-    file.write_text(script(steps))
-    environment = {**os.environ, "TMPDIR": str(folder), "LC_ALL": "C.UTF-8", "HOME": str(folder)}
-    environment.pop("LEASEHOLD_HOME", None)
-    shell = subprocess.Popen(
-        ["bash", str(file)],
-        cwd=TOP,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        printed, _ = shell.communicate(timeout=TOUR_SECONDS)
-    except BaseException:  # it was not reaped, so the group is still its own
-        os.killpg(shell.pid, signal.SIGKILL)
-        shell.communicate()
-        raise
-    *parts, _ = re.split(rf"\n{re.escape(MARK)} (\d+)\n", printed.decode())
-    return [
-        (int(status), output.splitlines())
-        for output, status in zip(parts[::2], parts[1::2], strict=True)
-    ]
-
 
 @pytest.mark.tools("qemu-img")
-def test_the_tour_of_the_readme_is_what_happens(tmp_path: Path) -> None:
-    steps = tour()
+def test_the_tour_of_the_readme_is_what_happens() -> None:
+    steps = tours.tour(README)
     assert len(steps) > 15
-    results = run_tour(steps, tmp_path)
-    assert len(results) == len(steps)
-    for number, (step, (status, output)) in enumerate(zip(steps, results, strict=True)):
-        assert essential(output) == essential(step.shown), step.command
-        asked = [later.command for later in steps[number + 1 : number + 2]] == ["echo $?"]
-        assert asked or status == 0, f"{step.command}: status {status}"
+    tours.check(steps, tours.run_here(steps))
 
 
 def test_the_tour_shows_progress() -> None:
-    shown = [line for step in tour() for line in step.shown]
-    assert any(PROGRESS.fullmatch(line) for line in shown)
+    shown = [line for step in tours.tour(README) for line in step.shown]
+    assert any(tours.PROGRESS.fullmatch(line) for line in shown)
 
 
 def test_every_script_of_the_readme_exists_and_every_script_is_in_it() -> None:

@@ -1,22 +1,28 @@
 """`leasehold host serve|config`: the agent as a process."""
 
+import json
 import signal
 import stat
 import tomllib
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import trio
 
 from host.config import Config
-from protocol.client import connected
+from protocol.client import HostError, connected
 from protocol.errors import CannotConnect
 from tests.agent_service import Service, agent_folder, service
 from tests.cli.run import Cli
-from tests.faults.command import Command, command
+from tests.faults.command import Command, command, until
+from tests.servers import MIB, pattern, raw_image
 
+JSON = {"LEASEHOLD_LOG_FORMAT": "json"}
+SIZE = 32 * MIB
 SLOW = {"WATCHDOG_USEC": "300000"}
 
 
@@ -111,6 +117,7 @@ async def test_the_state_lies_in_the_home(leasehold: Command, folder: Path) -> N
         (["listen.socket="], "nobody could come in"),
         (["listen.plain=10.1.2.3:1"], "no loopback address"),
         (["listen.tls=*:1"], "listen.tls needs the ca"),
+        (["listen.plain=127.0.0.1:65536"], "listen.plain"),
         (["jobs.concurrency=0"], "jobs.concurrency"),
         (["no.such=1"], "no such setting"),
         (["nonsense"], "SECTION.KEY=VALUE"),
@@ -126,6 +133,73 @@ async def test_what_cannot_be_is_told(
     assert ended.code == 2, ended
     assert said in ended.err
     await leasehold.alone()
+
+
+async def test_metrics_and_health_are_told_where_they_are_configured(
+    leasehold: Command, folder: Path
+) -> None:
+    with service(leasehold, folder, "listen.metrics=127.0.0.1:0", environment=JSON) as agent:
+        await call(agent, "Host.ping2")
+        [ready] = [one for one in agent.records if one["event"] == "ready"]
+        [address] = ready["metrics"]
+        told = await trio.to_thread.run_sync(got, f"http://{address}/metrics")
+        assert 'leasehold_calls_total{code="0",method="Host.ping2"} 1.0' in told
+        assert json.loads(await trio.to_thread.run_sync(got, f"http://{address}/health"))["status"]
+        assert agent.stop() == 0
+
+
+async def test_every_line_of_the_log_is_json_with_the_flow(
+    leasehold: Command, folder: Path
+) -> None:
+    with service(leasehold, folder, environment=JSON) as agent:
+        async with connected(agent.address) as host:
+            with pytest.raises(HostError):
+                await host.call("Job.info", {"job_id": "x"}, flow_id="flow-7")
+        agent.stop()
+        assert any(one.get("flow_id") == "flow-7" for one in agent.records)
+
+
+def got(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        return str(answer.read().decode())
+
+
+# --- drain, resume -------------------------------------------------------------------------------
+
+
+async def test_a_drained_host_starts_no_job_until_it_is_resumed(
+    leasehold: Command, folder: Path, tmp_path: Path
+) -> None:
+    await leasehold.prepared()
+    source = raw_image(tmp_path / "source.raw", SIZE, data=pattern(SIZE))
+    with service(leasehold, folder, f"storage.mounts={leasehold.home}/leases") as agent:
+        at = ("--host", agent.url)
+
+        async def submitted(name: str, *options: str) -> str:
+            ends = (source, raw_image(tmp_path / name, SIZE), "--source-format", "raw")
+            ended = await leasehold("job", "submit", *ends, *options, *at, "--json")
+            return str(ended.json["job_id"])
+
+        slow = await submitted("slow", "--limit", "1M")
+        drained = await leasehold("host", "drain", "--wait", "0.1", *at, "--json")
+        assert (drained.code, drained.error["kind"]) == (6, "NotDrained")
+        assert drained.error["data"]["running"] == 1
+        waiting = await submitted("waiting")
+        with leasehold.started("host", "drain", *at) as draining:
+            await until(lambda: "waiting for the 1 that run" in draining.err.read_text())
+            assert not draining.over
+            await call(agent, "Job.abort", {"job_id": slow})
+            assert (await draining.wait()).code == 0
+        assert (await call(agent, "Job.info", {"job_id": waiting}))["status"] == "pending"
+        assert (await leasehold("host", "resume", *at)).code == 0
+        assert (await leasehold("job", "watch", waiting, *at)).code == 0
+        assert source.read_bytes() == (tmp_path / "waiting").read_bytes()
+
+
+async def test_without_an_agent_there_is_nothing_to_drain(leasehold: Command, folder: Path) -> None:
+    for word in ("drain", "resume"):
+        ended = await leasehold("host", word, "--host", f"unix:{folder}/none", "--json")
+        assert (ended.code, ended.error["kind"]) == (5, "CannotConnect")
 
 
 # --- config --------------------------------------------------------------------------------------

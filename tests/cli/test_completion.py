@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.status import Status
 from tests.cli.run import COMMAND, PATIENCE, Cli
 
 
@@ -31,9 +32,13 @@ def completed(cli: Cli, *words: str) -> list[str]:
 def test_commands_and_options_are_completed(cli: Cli) -> None:
     assert completed(cli, "lea") == ["lease"]
     assert "--dry-run" in completed(cli, "copy", "--d")
+    assert completed(cli, "job", "re") == ["resolve"]
+    assert set(completed(cli, "job", "list", "--status", "")) == {status.value for status in Status}
 
 
-@pytest.mark.parametrize("words", [("domain", "info"), ("lease", "list"), ("volume", "list")])
+@pytest.mark.parametrize(
+    "words", [("domain", "info"), ("lease", "list"), ("volume", "list"), ("job", "resolve")]
+)
 def test_known_storage_domains_are_completed(
     cli: Cli, tmp_path: Path, words: tuple[str, str]
 ) -> None:

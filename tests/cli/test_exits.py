@@ -5,7 +5,8 @@ import inspect
 import pytest
 
 from cli import exits
-from protocol import errors
+from protocol import errors, jsonrpc
+from protocol.reported import Reported
 
 CLASSES = [
     kind
@@ -23,6 +24,9 @@ GENERAL |= (
     | set(errors.ToolFailed.__subclasses__())
     | {errors.ToolFailed}
 )
+GENERAL |= {errors.AdapterFailed, errors.AdapterGarbage, errors.AdapterStalled}
+GENERAL |= {errors.ManagedStorageFailed, errors.ManagedVolumeHelperFailed}
+GENERAL |= {errors.ManagedVolumeUnsupportedDevice}
 GENERAL -= {errors.ImageInUse, errors.ConnectionLost}
 
 
@@ -71,3 +75,26 @@ def test_a_job_that_is_refused_as_it_begins_ends_like_one_that_is_refused_before
 def test_a_job_that_was_fenced_as_it_began_ends_as_fenced() -> None:
     assert exits.after_job(errors.JobStatusMismatch("PENDING", "FENCED")) == exits.ABORTED
     assert exits.after_job(errors.JobStatusMismatch("PENDING", "FAILED")) == exits.REFUSED
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_an_error_that_a_host_told_ends_as_one_of_ours(kind: type[errors.Error]) -> None:
+    told = Reported({"code": kind.code, "kind": "", "message": "", "data": {}})
+    assert exits.kind_of(told) is kind
+    assert exits.before_job(told) == exits.before_job(made(kind))
+
+
+def test_an_error_of_which_only_a_host_knows_is_a_failure() -> None:
+    told = Reported({"code": 4999, "kind": "New", "message": "", "data": {}})
+    assert (exits.before_job(told), exits.after_job(told)) == (exits.FAILED, exits.FAILED)
+
+
+def test_what_a_role_may_not_do_is_refused() -> None:
+    told = Reported(jsonrpc.Forbidden("Job.abort", "monitor").to_rpc())
+    assert exits.before_job(told) == exits.REFUSED
+
+
+def test_a_job_that_was_fenced_on_a_host_ends_as_fenced() -> None:
+    fenced = Reported(errors.JobStatusMismatch("PENDING", "FENCED").to_rpc())
+    failed = Reported(errors.JobStatusMismatch("PENDING", "FAILED").to_rpc())
+    assert (exits.after_job(fenced), exits.after_job(failed)) == (exits.ABORTED, exits.REFUSED)

@@ -104,11 +104,22 @@ async def test_without_the_binding_only_sanlock_itself_is_refused(
     monkeypatch.setitem(sys.modules, "sanlock", None)  # its import fails
     made = await create_domain(str(tmp_path), leases=1, store="sanlock")
     assert await sharing(made) == Sharing("sanlock", joined=None)
-    for kind in ("auto", "embedded"):
-        assert isinstance(await open_store(made, kind), EmbeddedStore)
+    assert isinstance(await open_store(made, "embedded"), EmbeddedStore)
     with pytest.raises(SanlockUnavailable, match="install python3-sanlock") as caught:
         await open_store(made, "sanlock")
     assert caught.value.code == 4012
+
+
+async def test_auto_says_of_a_shared_domain_that_there_is_no_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not that another store is needed. What needs no daemon can be looked at."""
+    monkeypatch.setitem(sys.modules, "sanlock", None)
+    made = await create_domain(str(tmp_path), leases=1, store="sanlock")
+    store = await open_store(made)
+    with pytest.raises(SanlockUnavailable):
+        await verbs.create(store, "l", None, now=0, hardware_id="h")
+    assert await verbs.leases(store) == []
 
 
 async def test_no_daemon_is_asked_about_a_domain_of_the_embedded_store(

@@ -19,6 +19,7 @@ import trio
 
 from leases import creation, daemon, ownership, verbs
 from leases.grant import Grant
+from leases.hold import hold
 from leases.leader import Leader
 from leases.lease import Lease
 from leases.sanlock_store import SanlockStore
@@ -66,6 +67,21 @@ def take(store: Store, lease_id: str) -> None:
     with store.volume.open() as sectors:
         lease = store.volume.lookup(sectors, lease_id)
     _held[lease_id] = store.take(lease)
+
+
+def hold_for(store: Store, lease_id: str, seconds: float) -> float:
+    """Hold the lease, or wait for it, for so long; how long that took."""
+    with store.volume.open() as sectors:
+        lease = store.volume.lookup(sectors, lease_id)
+
+    async def work() -> None:
+        with trio.move_on_after(seconds):
+            async with hold(store, lease):
+                await trio.sleep_forever()
+
+    began = time.monotonic()
+    trio.run(work)
+    return time.monotonic() - began
 
 
 def put(store: Store, lease_id: str, keys: dict[str, Any]) -> None:
@@ -260,7 +276,10 @@ def answer(what: Any) -> None:
 COMMANDS: dict[str, Callable[..., Any]] = {
     c.__name__: c
     for c in (create, fence, delete, status, take, put, load, give, until_free, until_taken)
-} | {c.__name__: c for c in (watch, race, leader, stopping, until_index_free, until_left, listed)}
+} | {
+    c.__name__: c
+    for c in (watch, race, leader, stopping, until_index_free, until_left, listed, hold_for)
+}
 
 
 def main(site: str) -> None:

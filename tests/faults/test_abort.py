@@ -146,11 +146,11 @@ async def test_signal_while_another_copy_has_the_target(leasehold: Command, tmp_
 # So that what comes between the release of the lease and the end of the process can be seen.
 LINGER = """
 import cli.foreground, trio
-ended = cli.foreground._ended
+ended = cli.foreground.ended
 async def later(*arguments):
     await trio.sleep(0.5)
     return await ended(*arguments)
-cli.foreground._ended = later
+cli.foreground.ended = later
 """
 
 

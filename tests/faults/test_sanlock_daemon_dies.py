@@ -4,6 +4,7 @@ Times: at io_timeout 1.
 """
 
 import signal
+import textwrap
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -109,6 +110,33 @@ async def test_whenever_the_daemon_dies_the_copy_can_be_taken_up_when_it_is_back
     else:
         assert again.code == 0, again
         assert both.equal()
+
+
+async def test_a_loss_that_is_seen_after_the_success_was_recorded_takes_nothing_back(
+    both: Shared,
+) -> None:
+    """What the command says is what the lease will say; only that it is free is not known."""
+    job_id = new_job_id()
+    noticed = f"""
+import endpoints.tracked, leases.grant, trio
+leases.grant._WATCH_SECONDS = 0.01
+succeed = endpoints.tracked.TrackedLease.succeed
+def die():
+{textwrap.indent(kill_daemon(both.a), "    ")}
+async def instead(self, grant):
+    await succeed(self, grant)
+    die()
+    await trio.sleep(1)
+endpoints.tracked.TrackedLease.succeed = instead
+"""
+    told = await both.copied(both.a, job_id, before=noticed)
+    assert told.code == 1, told
+    assert f"cannot release {job_id}" in told.err
+    assert "lost" not in told.err
+    assert both.equal()
+    both.a.kill()
+    await both.revived(both.a)
+    assert await both.until_free(both.b, job_id) == "SUCCEEDED"
 
 
 @pytest.mark.tools("nbdkit", "nbdfuse")

@@ -22,6 +22,8 @@ SUCCEEDED = {"type": "JOB", "job_status": "SUCCEEDED", "generation": 1}
 SIZE = 64 * MIB
 LIMIT = MIB  # bytes per second: nobody is to wait for the end
 DEAD = 60.0  # seconds after which a daemon that does not answer has failed the test
+PATIENCE = 0.5  # seconds
+AT_ONCE = 1.0
 LATER = 5.0  # seconds in which a daemon that goes on has done all that it had begun
 
 
@@ -86,6 +88,23 @@ async def test_a_copy_ends_when_the_daemon_of_its_host_has_not_renewed_for_too_l
         b("fence", job_id)
         assert b("status", job_id)[2]["job_status"] == "FENCED"
     await leasehold.nothing_left()
+
+
+def test_who_waits_for_a_daemon_that_is_stopped_can_leave(hurt: Hosts, site: Site) -> None:
+    """It is stopped just before it is asked for the lease. When it goes on, it finds nobody there
+    who wanted the lease, and keeps none."""
+    lease_id = new_job_id()
+    with peer(hurt.a, site) as a, peer(hurt.b, site) as b:
+        b("create", lease_id)
+        a.tell("stopping", "acquire", "hold_for", lease_id, PATIENCE)
+        assert a.hear() == "reached"
+        hurt.a.signal(signal.SIGSTOP)
+        a.tell()
+        seconds = a.hear()
+        assert PATIENCE <= seconds < PATIENCE + AT_ONCE
+        hurt.a.signal(signal.SIGCONT)
+        b("until_free", lease_id)
+        b("take", lease_id)
 
 
 # --- others have it ------------------------------------------------------------------------------

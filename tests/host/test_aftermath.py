@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import trio
 
-from endpoints.volume import create_volume
+from endpoints.volume import create_volume, leased_volume
 from host import aftermath
 from host.folder import Ending, Spec
 from jobs.status import Status
@@ -166,6 +166,42 @@ async def test_a_volume_is_done_when_it_is_legal_with_the_next_generation(
     assert ending.status is (Status.DONE if done else Status.FAILED)
     if not done:
         assert f"{legality}, generation {generation}" in said(ending)
+
+
+async def test_a_volume_is_not_judged_while_its_lease_is_held(
+    place: Place, nursery: trio.Nursery
+) -> None:
+    """By a tool of the dead worker: what that writes is still to come."""
+    spec = await of_a_volume(place, 0)
+    domain = place.copies.domain
+    got: list[Ending] = []
+
+    async def judge() -> None:
+        got.append(await aftermath.told(spec))
+
+    lease = await leased_volume(domain, volume.read(domain, IMG, VOL))
+    async with hold(place.copies.store, lease):
+        nursery.start_soon(judge)
+        await trio.sleep(0.2)
+        assert got == []
+        volume.update(domain, IMG, VOL, lambda found: replace(found, generation=1))
+    with trio.fail_after(10):
+        while not got:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+    assert got[0].status is Status.DONE
+
+
+async def test_what_was_written_until_the_lease_was_free_counts(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = await of_a_volume(place, 0)
+
+    async def given_back(*arguments: object) -> list[int]:
+        volume.update(place.copies.domain, IMG, VOL, lambda found: replace(found, generation=1))
+        return []
+
+    monkeypatch.setattr(aftermath, "owners", given_back)
+    assert (await aftermath.told(spec)).status is Status.DONE
 
 
 async def of_a_volume(place: Place, generation: int | None) -> Spec:

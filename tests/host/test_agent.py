@@ -324,6 +324,46 @@ async def test_draining_waits_for_what_runs_and_starts_nothing(place: Place) -> 
         await ended(waiting, Status.DONE)
 
 
+async def test_a_drained_agent_starts_no_job_in_its_next_life_either(place: Place) -> None:
+    async with place.agent() as agent:
+        await agent.drain()
+        waiting = await agent.submit(await place.spec())
+    async with place.agent() as agent:
+        late = await agent.submit(await place.spec())
+        await trio.testing.wait_all_tasks_blocked()
+        assert {job.status for job in agent.registry.list()} == {Status.PENDING}
+        await agent.resume()
+        for job_id in (waiting.id, late.id):
+            await ended(agent.registry.get(job_id), Status.DONE)
+    async with place.agent() as agent:
+        await ended(await agent.submit(await place.spec()), Status.DONE)
+
+
+async def test_a_drain_that_cannot_be_written_down_is_told_and_stops_the_queue_all_the_same(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(journal: Journal) -> None:
+        raise OSError(28, "No space left on device")
+
+    async with place.agent() as agent:
+        monkeypatch.setattr(Journal, "drain", full)
+        with pytest.raises(OSError, match="No space"):
+            await agent.drain()
+        assert agent.queue.paused
+        monkeypatch.setattr(Journal, "resume", full)
+        with pytest.raises(OSError, match="No space"):
+            await agent.resume()
+        assert agent.queue.paused
+
+
+async def test_drains_and_resumes_end_as_the_last_one_said(place: Place) -> None:
+    async with place.agent() as agent:
+        async with trio.open_nursery() as nursery:
+            for change in (agent.drain, agent.resume, agent.drain, agent.resume, agent.drain):
+                nursery.start_soon(change)
+        assert agent.queue.paused == place.journal.drained
+
+
 async def test_all_jobs_share_the_bandwidth_of_the_host(place: Place) -> None:
     async with place.agent(concurrency=2, total=SLOW << 1) as agent:
         own = await agent.submit(await place.spec(limit=SLOW >> 1))
@@ -403,6 +443,12 @@ async def test_jobs_that_ended_in_a_former_life_are_shown_as_they_ended(place: P
                 assert abs(again.pop(time) - before.pop(time)) < 2
             assert again == before
         assert agent.registry.get(done.id).result == done.result
+
+
+async def test_an_error_of_the_body_comes_out_as_it_is(place: Place) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with place.agent() as agent:
+            agent.queue.limit(1 // 0)
 
 
 async def test_a_second_agent_does_not_touch_the_jobs_of_the_first(

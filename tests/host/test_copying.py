@@ -2,17 +2,20 @@
 
 import os
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 
 from endpoints.volume import create_volume
+from host import copying
 from host.copying import messages, named_domains, opened, request
 from host.folder import Spec
-from jobs.job import Status
+from jobs.job import Progress, Status
 from protocol.errors import BadParameter, StorageDomainDoesNotExist
 from storage import volume
+from storage.domain import Domain
 from storage.volume_request import Request
 from tests.host.jobs import SIZE, SLOW, Place, code, ended, moving
 from tests.host.test_agent import Worker
@@ -46,10 +49,11 @@ async def test_the_domains_of_both_ends_are_named_but_not_that_of_a_lease_of_a_s
 
 
 async def test_what_the_specification_says_is_asked_for(place: Place) -> None:
-    spec = await place.spec(allow=["/a"], limit=5, stall_time=7.0, verify=True, copy_bitmaps=True)
+    options = {"limit": 5, "stall_time": 7.0, "verify": True, "copy_bitmaps": True}
+    spec = await place.spec(allow=["/a"], create_under=["/b"], **options)
     wanted = request(spec, await opened(spec))
     assert wanted.job_id == str(spec.job_id)
-    assert (wanted.policy.allow, wanted.create_under) == (("/a",), ("/a",))
+    assert (wanted.policy.allow, wanted.create_under) == (("/a",), ("/b",))
     assert (wanted.limit, wanted.stall_time) == (5, 7.0)
     assert wanted.verify
     assert wanted.copy_bitmaps
@@ -85,3 +89,24 @@ async def test_a_volume_whose_worker_was_killed_is_not_used(place: Place) -> Non
         await ended(job, Status.FAILED)
         assert code(job) == 4121
         assert "its volume is ILLEGAL, generation 0" in str(job.error)
+
+
+@pytest.mark.tools("qemu-img")
+async def test_a_copy_waits_for_the_membership_of_its_host(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log: list[object] = []
+
+    async def joined(domain: Domain, seconds: float, waiting: Callable[[], None]) -> None:
+        log.append((domain.id, seconds))
+        waiting()
+
+    monkeypatch.setattr(copying, "until_joined", joined)
+    await copying.copied(await place.spec(), lambda progress: None)
+    assert log == []
+    await copying.copied(await place.spec(join_time=5.0), log.append)
+    sd_id = place.copies.domain.id
+    assert log[0] == (sd_id, 5.0)
+    assert isinstance(log[1], Progress)
+    assert log[1].stage == f"waiting until this host has joined storage domain {sd_id}"
+    assert len(log) > 2  # then it copies

@@ -133,3 +133,17 @@ def test_many_jobs_that_ended_are_read(journal: Journal) -> None:
     found = journal.read()
     assert [entry.spec.order for entry in found] == list(range(500))
     assert all(entry.ending == DONE for entry in found)
+
+
+def test_that_it_is_drained_outlives_the_agent(journal: Journal) -> None:
+    assert not journal.drained
+    for _ in range(2):
+        journal.drain()
+        assert journal.drained
+    again = Journal(journal.path)
+    again.read()  # which tidies up
+    assert again.drained
+    for _ in range(2):
+        again.resume()
+        assert not journal.drained
+    assert again.read() == []

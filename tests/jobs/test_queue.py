@@ -196,6 +196,25 @@ async def test_an_idle_queue_is_drained_at_once() -> None:
             await queue.drained()
 
 
+async def test_who_waits_for_a_queue_that_nobody_runs_sleeps(gate: Gate) -> None:
+    queue, drained = Queue(1), trio.Event()
+
+    async def drain() -> None:
+        await queue.drained()
+        drained.set()
+
+    async with trio.open_nursery() as nursery:
+        queue.adopt(gate.job("a"))
+        nursery.start_soon(drain)
+        with trio.fail_after(5):
+            await wait_all_tasks_blocked()  # one that spins never is
+        assert not drained.is_set()
+        gate.let_go("a")
+        async with at_work(queue):
+            with trio.fail_after(5):
+                await drained.wait()
+
+
 async def test_an_adopted_job_waits_for_nothing_and_counts(gate: Gate) -> None:
     queue = Queue(1)
     queue.paused = True

@@ -165,7 +165,18 @@ async def test_a_subscriber_that_does_not_read_loses_events_and_blocks_nobody() 
     registry.add(a_job("d"))
     registry.abort("d")
     assert fast.statistics().current_buffer_used == 7
+    assert registry.lost == 5  # of those it still had when it left
     fast.close()
+
+
+async def test_watchers_are_called_after_each_move_of_each_job() -> None:
+    registry, seen = Registry(), list[tuple[str, Status]]()
+    registry.watch(lambda job: seen.append((job.id, job.status)))
+    for job_id in "ab":
+        registry.add(job := a_job(job_id))
+        await job.run()
+    ends = (Status.RUNNING, Status.DONE)
+    assert seen == [(job_id, status) for job_id in "ab" for status in ends]
 
 
 async def test_pages_come_in_order_and_pass_the_filters() -> None:

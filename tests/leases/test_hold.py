@@ -226,3 +226,37 @@ async def test_a_write_that_ends_late_lets_the_lease_go(
         answered.set()
     assert await store.owners(lease) == []
     assert (await verbs.status(store, "a")).metadata == {"type": "JOB"}
+
+
+@pytest.mark.usefixtures("quick_watch")
+async def test_a_lease_that_is_lost_after_its_result_was_recorded_loses_nothing(
+    store: EmbeddedStore,
+) -> None:
+    lease = await create(store)
+    async with hold(store, lease) as grant:
+        with grant.recording():
+            await grant.write(JobRecord({"job_status": "SUCCEEDED"}))
+        os.rename(store.path, store.path + ".old")
+        await trio.sleep(0.1)  # it is looked at every 0.01 s: a loss would cut us off here
+    os.rename(store.path + ".old", store.path)
+    assert (await verbs.status(store, "a")).metadata == {"job_status": "SUCCEEDED"}
+    assert await store.owners(lease) == []
+
+
+@pytest.mark.usefixtures("quick_watch")
+async def test_a_lease_that_is_lost_while_its_result_is_recorded_is_lost_when_that_sees_it(
+    store: EmbeddedStore,
+) -> None:
+    lease = await create(store)
+
+    async def recorded() -> None:
+        async with hold(store, lease) as grant:
+            with grant.recording():
+                os.rename(store.path, store.path + ".old")
+                await trio.sleep(0.1)  # the watcher sees it, and waits
+                await grant.write(JobRecord({"job_status": "SUCCEEDED"}))
+
+    with pytest.raises(LeaseLost, match=r"removed$"):  # nothing was written
+        await recorded()
+    os.rename(store.path + ".old", store.path)
+    assert (await verbs.status(store, "a")).metadata == {}

@@ -1,26 +1,42 @@
 """Joining and leaving lockspaces, on real daemons. This process is one of host A."""
 
 import os
+import shutil
+import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from leases import daemon, delta, ids, joining, lockspace, range_lock, verbs
+from leases import (
+    daemon,
+    delta,
+    header,
+    ids,
+    joining,
+    lockspace,
+    range_lock,
+    silence,
+    verbs,
+)
+from leases.attempt import usual_time
 from leases.embedded import EmbeddedStore
 from leases.geometry import DEFAULT
 from leases.hold import hold
 from leases.lockspace import KnownHost, Lockspace, Member, State
 from leases.sanlock_store import SanlockStore
+from leases.sector import Sectors
 from leases.volume import LeaseVolume, format_volume
 from protocol.errors import AcquireHostIdFailure, BadParameter, InvalidDomain, WrongStore
 from tests.cli.run import ROOT
-from tests.sanlock_hosts import IO_TIMEOUT, Hosts, write_lockspace
+from tests.sanlock_hosts import IO_TIMEOUT, Host, Hosts, running, write_lockspace
 from tests.servers import WAIT
 
 pytestmark = pytest.mark.tools("sanlock")
@@ -186,6 +202,108 @@ async def test_an_id_of_another_live_host_is_refused_as_soon_as_that_is_seen_to_
         await refused(space, "the daemon gave up", host_id=3)
     finally:
         hosts.b.leave(SD_ID, Path(space.ids))
+
+
+@pytest.fixture
+def twin(hosts: Hosts) -> Iterator[Host]:
+    """Another host with the name of host A, which takes the id that we want."""
+    folder = Path(tempfile.mkdtemp(prefix="lh-", dir="/tmp"))  # short, for its socket
+    with running(hosts.a.name, folder, HOST_ID) as host:
+        yield host
+    shutil.rmtree(folder)
+
+
+async def test_an_id_of_a_live_host_with_our_own_name_is_refused(
+    twin: Host, space: Lockspace
+) -> None:
+    """The daemon itself would take it for its own former life, and join at once."""
+    ids.format_ids(space.ids, SD_ID, IO_TIMEOUT, space.geometry)
+    twin.join(SD_ID, Path(space.ids))
+    await refused(space, f"host id {HOST_ID} is in use by another host with the name of this one")
+    owner = delta.read(space.ids, HOST_ID, space.geometry)
+    assert (owner.name, owner.owner_generation) == (twin.name, 1)
+
+
+def write_delta(space: Lockspace, *, timestamp: int) -> None:
+    """Make our id that of a host with our own name. timestamp: its uptime; 0: it has left."""
+    data = bytearray(delta.fresh(SD_ID, IO_TIMEOUT, space.geometry))
+    struct.pack_into("<2Q", data, 32, HOST_ID, 1)
+    struct.pack_into("<48sQ", data, 104, b"a", timestamp)
+    header.seal(data)
+    with Sectors.open(space.ids, write=True) as sectors:
+        sectors.write(delta.offset(HOST_ID, space.geometry), bytes(data))
+
+
+@pytest.fixture
+async def died(hosts: Hosts, space: Lockspace) -> Lockspace:
+    """What a daemon of this host that died leaves behind."""
+    assert hosts.a.name == "a"
+    ids.format_ids(space.ids, SD_ID, IO_TIMEOUT, space.geometry)
+    write_delta(space, timestamp=5)
+    return space
+
+
+async def test_an_id_of_our_own_name_is_joined_when_it_is_not_renewed(died: Lockspace) -> None:
+    """How long it takes is told before."""
+    told: list[tuple[float, float]] = []
+    member = await lockspace.join(
+        died, HOST_ID, without_watchdog=True, report=lambda *times: told.append(times)
+    )
+    assert member == Member(HOST_ID, "a", 2, IO_TIMEOUT)
+    assert told == sorted(told)
+    whole = silence.watch_time(IO_TIMEOUT) + usual_time(IO_TIMEOUT)
+    assert {usual for _, usual in told} == {whole}
+
+
+async def test_an_id_of_our_own_name_that_is_left_meanwhile_is_free(
+    died: Lockspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "watch_time", lambda io_timeout: 10 * WAIT)
+    told: list[float] = []
+
+    def leave(elapsed: float, usual: float) -> None:
+        if not told:
+            write_delta(died, timestamp=0)
+        told.append(elapsed)
+
+    with trio.fail_after(WAIT):
+        member = await lockspace.join(died, HOST_ID, without_watchdog=True, report=leave)
+    assert (member.host_id, member.generation) == (HOST_ID, 2)
+    assert told
+
+
+async def test_two_who_join_again_at_once_both_succeed(died: Lockspace) -> None:
+    """The one that comes second sees the renewals of this host's own daemon."""
+    made: list[Member] = []
+
+    async def one(later: float) -> None:
+        await trio.sleep(later)
+        made.append(await join(died, wait=1))  # not to wait for the other
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one, 0)
+        nursery.start_soon(one, 1)
+    assert made == [Member(HOST_ID, "a", 2, IO_TIMEOUT)] * 2
+
+
+async def test_a_joining_that_is_not_believed_is_undone(
+    space: Lockspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon says that it has joined, and somebody else's name stands there."""
+    answers = []
+    real = daemon.joined
+
+    def joined(*place: Any) -> bool | None:
+        answer = real(*place)
+        if answer:
+            answers.append(answer)
+            own = delta.read(space.ids, HOST_ID, space.geometry)
+            monkeypatch.setattr(delta, "read", lambda *place: replace(own, name="c"))
+        return answer
+
+    monkeypatch.setattr(daemon, "joined", joined)
+    await refused(space, f"host id {HOST_ID} is in use by the host c")
+    assert answers == [True]
 
 
 async def test_a_lockspace_of_another_domain_is_refused(hosts: Hosts, space: Lockspace) -> None:

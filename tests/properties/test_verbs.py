@@ -7,6 +7,8 @@ says (a name that is too long, say), never for a mistake of our own.
 import json
 import logging
 from collections.abc import Iterator
+from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,14 @@ from hypothesis import given
 
 from endpoints.domain import create_domain
 from host.agent import Agent
-from host.config import Config, Endpoints, Folders, Storage
+from host.config import Config, Endpoints, Folders, Managed, Storage
 from host.dispatch import Dispatcher
 from host.domains import Domains
 from host.journal import Journal
+from host.managed import ManagedVolumes
+from host.managed_connector import Connector
 from host.spawning import Spawner
-from host.this_host import ThisHost
+from host.this_host import ThisHost, urls_in_use
 from host.updates import updates
 from host.verbs.examples import EXAMPLES, SD
 from host.verbs.table import VERBS
@@ -55,7 +59,21 @@ def config(folder: Path) -> Config:
         folders=Folders(state=str(folder)),
         endpoints=Endpoints(directories=("/srv/disks",)),
         storage=Storage(mounts=(str(folder),), directories=(str(folder),)),
+        managed=Managed(run=str(folder / "run")),
     )
+
+
+class Untold(Connector):
+    """Asks no helper program, which would be started hundreds of times."""
+
+    def __init__(self, real: Connector) -> None:
+        """Nothing of the real one is needed."""
+
+    async def info(self) -> dict[str, Any]:
+        return {}
+
+    async def drivers(self) -> list[str]:
+        return []
 
 
 async def call_all(folder: Path, calls: list[tuple[str, Any]]) -> None:
@@ -65,14 +83,16 @@ async def call_all(folder: Path, calls: list[tuple[str, Any]]) -> None:
     agent = Agent(journal, Queue(), Spawner(), -1)
     domains = Domains(folder, {SD: str(folder / SD)})
     async with updates(agent.registry) as small:
-        host = ThisHost(agent, journal, small, domains, chosen, SD)
+        managed = await ManagedVolumes.opened(chosen, SD, partial(urls_in_use, agent, journal))
+        managed.connector = Untold(managed.connector)
+        host = ThisHost(agent, journal, small, domains, managed, chosen, SD)
         for method, params in calls:
             await call_one(Dispatcher(host), method, params)
 
 
 async def call_one(dispatch: Dispatcher, method: str, params: Any) -> None:
     try:
-        result = await dispatch(Call(method, params, "flow", PEER))
+        result = await dispatch(Call(method, copy(params), "flow", PEER))
     except Error as e:
         told = e.to_rpc()
         if isinstance(e, Reported):

@@ -1,12 +1,15 @@
 """The client of a host: answers, errors by their facts, and nothing that waits for ever."""
 
 import json
+import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from protocol import client as module
 from protocol.address import PlainAddress, TlsAddress, UnixAddress, parse
@@ -14,6 +17,9 @@ from protocol.client import Client, HostError, NoAnswer, connected
 from protocol.errors import BadParameter, CannotConnect, ConnectionLost
 from protocol.jsonrpc import failure, notification, result
 from protocol.stomp import Decoder, Frame, encode
+from tests.host.authority import Site, sites
+
+__all__ = ["sites"]
 
 WAIT = 20.0
 CONNECTED = encode(Frame("CONNECTED", {"version": "1.2", "heart-beat": "0,0"}))
@@ -242,6 +248,85 @@ async def test_a_host_that_does_not_agree_is_no_connection(tmp_path: Path, hello
         with pytest.raises(CannotConnect):
             async with connected(UnixAddress(path), timeout=0.3):
                 pass
+
+
+async def begun_too_late(ours: trio.abc.Stream, host: trio.abc.Stream, *said: bytes) -> str:
+    """Why there is no connection to a host that had closed it before we spoke."""
+    for one in said:
+        await host.send_all(one)
+    await host.aclose()
+    client = Client(ours, UnixAddress("/host"))
+    try:
+        with trio.fail_after(WAIT), pytest.raises(CannotConnect) as raised:
+            await client.begin(events=True)
+    finally:
+        await trio.aclose_forcefully(ours)
+    return str(raised.value)
+
+
+REFUSED = encode(Frame("ERROR", {"message": "user 7 is not allowed here"}))
+
+
+def pair() -> tuple[trio.SocketStream, trio.SocketStream]:
+    ours, host = trio.socket.socketpair()
+    return trio.SocketStream(ours), trio.SocketStream(host)
+
+
+async def test_who_is_refused_before_the_first_word_hears_why() -> None:
+    ours, host = pair()
+    assert "host says: user 7 is not allowed here" in await begun_too_late(ours, host, REFUSED)
+    assert "it closes the connection" in await begun_too_late(*pair())
+
+
+@pytest.mark.tools("openssl")
+async def test_who_is_refused_over_tls_hears_why(sites: tuple[Site, Site]) -> None:
+    ca, certificate, key = sites[0].files("engine")
+    mine = ssl.create_default_context(cafile=ca)
+    mine.load_cert_chain(certificate, key)
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ca)
+    server.load_cert_chain(*sites[0].files("host")[1:])
+    server.verify_mode = ssl.CERT_REQUIRED
+    plain, plain_host = pair()
+    ours = trio.SSLStream(plain, mine, server_hostname="127.0.0.1", https_compatible=True)
+    host = trio.SSLStream(plain_host, server, server_side=True, https_compatible=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ours.do_handshake)
+        nursery.start_soon(host.do_handshake)
+    assert "user 7 is not allowed here" in await begun_too_late(ours, host, REFUSED)
+
+
+@dataclass
+class Late(trio.abc.Stream):
+    """A stream on which one hears only when nothing else goes on."""
+
+    inner: trio.SocketStream
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        await trio.testing.wait_all_tasks_blocked()
+        return await self.inner.receive_some(max_bytes)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self.inner.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self.inner.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+async def test_a_connection_that_ends_while_we_speak_ends_for_the_reason_that_was_given() -> None:
+    ours, host = pair()
+    stream = Late(ours)
+    client = Client(stream, UnixAddress("/host"))
+    await host.send_all(CONNECTED + encode(Frame("ERROR", {"message": "no heart-beat came"})))
+    await host.aclose()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.run)
+        with trio.fail_after(WAIT), pytest.raises(ConnectionLost, match="no heart-beat came"):
+            await client.call("x")
+        nursery.cancel_scope.cancel()
+    await trio.aclose_forcefully(stream)
 
 
 async def test_where_nobody_listens_there_is_no_connection(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import trio
 
 from host.agent import agent
-from host.config import Config, Endpoints, Folders, Jobs, Storage
+from host.config import Config, Endpoints, Folders, Jobs, Managed, Storage
 from host.dispatch import Dispatcher
 from host.journal import Journal
 from host.this_host import ThisHost, this_host
@@ -117,6 +117,7 @@ def config(folder: Path, **endpoints: Any) -> Config:
         jobs=Jobs(concurrency=2),
         endpoints=Endpoints(**{"directories": (str(folder / "disks"),), **endpoints}),
         storage=Storage(directories=(str(folder / "mnt"),), require_watchdog=False),
+        managed=Managed(run=str(folder / "run")),
     )
 
 

@@ -156,7 +156,7 @@ async def test_the_lease_of_an_unknown_domain_is_told(filled: AHost) -> None:
     [
         "/etc/passwd",
         "{disks}",
-        "{disks}/../state/domains.json",
+        "{disks}/../state/agent-domains.json",
         "{disks}/link",
         "{disks}/folder/link/../target",
         "{disks}/folder/../target",
@@ -221,6 +221,49 @@ async def test_an_image_names_no_other_file_of_the_allowed_directories(filled: A
     await copy(filled, source=external(image, format="qcow2"))
     await filled.call("Host.resume")
     assert (await filled.ended(JOB))["error"]["kind"] == "ImageRefused"
+
+
+async def test_an_image_names_no_file_beside_a_target_that_is_to_be_created(
+    filled: AHost,
+) -> None:
+    """That a file may be made in a folder does not mean that others there may be read."""
+    (filled.disks / "mine").mkdir()
+    (filled.disks / "secret").write_bytes(b"s" * MIB)
+    image = filled.disks / "mine" / "image"
+    options = f"backing_file={filled.disks}/secret,backing_fmt=raw"
+    arguments = ["qemu-img", "create", "-q", "-f", "qcow2", "-o", options, str(image)]
+    assert os.spawnlp(os.P_WAIT, "qemu-img", *arguments) == 0
+    target = external(filled.disks / "new", JOB, create=True)
+    await copy(filled, source=external(image, format="qcow2"), destination=target)
+    await filled.call("Host.resume")
+    assert (await filled.ended(JOB))["error"]["kind"] == "ImageRefused"
+    assert not (filled.disks / "new").exists()
+
+
+async def test_a_target_is_created_nowhere_else_when_its_folder_was_replaced(
+    filled: AHost, tmp_path: Path
+) -> None:
+    folder, outside = filled.disks / "folder", tmp_path / "outside"
+    folder.mkdir()
+    outside.mkdir()
+    await copy(filled, destination=external(folder / "new", JOB, create=True))
+    folder.rmdir()
+    os.symlink(outside, folder)
+    await filled.call("Host.resume")
+    assert (await filled.ended(JOB))["status"] == "failed"
+    assert list(outside.iterdir()) == []
+
+
+async def test_a_copy_waits_only_for_a_domain_that_this_host_joins_by_itself(
+    filled: AHost,
+) -> None:
+    await copy(filled)
+    domains = filled.host.domains
+    await domains.remember(await domains.load(SD), 1)
+    other = await filled.lease()
+    await copy(filled, job_id=other, destination=external(filled.disks / "target", other))
+    times = [filled.host.journal.folder(one).spec().join_time for one in (JOB, other)]
+    assert times == [0, 60]
 
 
 async def test_a_failed_copy_is_told_with_its_error(filled: AHost) -> None:
@@ -311,6 +354,25 @@ async def test_a_volume_that_is_being_written_is_not_updated(filled: AHost) -> N
         ended = await update(filled, {"generation": 0}, generation=3)
     assert (ended["status"], ended["error"]["code"]) == ("failed", 651)
     assert await metadata_of(filled) == ("LEGAL", 0, "")
+
+
+async def test_after_a_restart_the_volume_tells_what_became_of_an_update(tmp_path: Path) -> None:
+    """The job is not known any more; asked for again, it changes nothing."""
+    job_id = str(uuid.uuid4())
+    again = {"vol_info": {**VOLUME, "generation": 0}, "vol_attr": {"generation": 3}}
+    async with a_host(tmp_path) as host:
+        await host.domain()
+        await host.volume()
+        await host.call("SDM.update_volume", job_id=job_id, **again)
+        assert (await host.ended(job_id))["status"] == "done"
+    async with a_host(tmp_path) as host:
+        assert await host.call("Host.getJobs", job_ids=[job_id]) == {}
+        with pytest.raises(NoSuchJob):
+            await host.call("Job.info", job_id=job_id)
+        assert await metadata_of(host) == ("LEGAL", 3, "")
+        await host.call("SDM.update_volume", job_id=job_id, **again)
+        assert (await host.ended(job_id))["error"]["code"] == 911
+        assert await metadata_of(host) == ("LEGAL", 3, "")
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from host.config import Config, Folders, Storage
+from leases import verbs as leases
+from leases.hold import hold
 from protocol.errors import (
     AcquireHostIdFailure,
     BadParameter,
@@ -18,6 +21,7 @@ from protocol.errors import (
 )
 from tests.host.verbs.a_host import SD, AHost, a_host
 from tests.sanlock_hosts import IO_TIMEOUT, Hosts
+from tests.servers import WAIT
 
 
 async def test_a_domain_is_made_and_told(host: AHost) -> None:
@@ -147,7 +151,7 @@ async def test_a_domain_of_the_embedded_store_is_activated_without_a_host_id(
 ) -> None:
     async with a_host(tmp_path) as first:
         await first.domain()
-    (tmp_path / "state" / "domains.json").unlink()
+    (tmp_path / "state" / "agent-domains.json").unlink()
     async with a_host(tmp_path) as host:
         params = {"storagedomainID": SD, "path": str(host.mount)}
         for _ in range(2):
@@ -180,3 +184,57 @@ async def test_one_host_has_one_id_in_a_domain(hosts: Hosts, host: AHost) -> Non
     finally:
         assert await host.call("StorageDomain.deactivate", **member) is True
     assert await host.call("StorageDomain.deactivate", **member) is True
+
+
+@pytest.mark.tools("sanlock")
+async def test_a_domain_is_activated_again_as_the_same_host_until_it_is_deactivated(
+    hosts: Hosts, tmp_path: Path
+) -> None:
+    member = {"storagedomainID": SD}
+    async with a_host(tmp_path) as host:
+        await host.domain(store="sanlock", io_timeout=IO_TIMEOUT)
+        await host.call("StorageDomain.activate", **member, host_id=5)
+        known = host.host.domains
+        await trio.to_thread.run_sync(_thrown_out, hosts, known.folders[SD])
+    async with a_host(tmp_path) as host:
+        try:
+            await host.call("StorageDomain.activate", **member)
+            caps = await host.call("Host.getCapabilities")
+            assert caps["domains"] == {SD: {"host_id": 5, "state": "joined"}}
+        finally:
+            await host.call("StorageDomain.deactivate", **member)
+        assert host.host.domains.host_ids == {}
+        with pytest.raises(BadParameter) as caught:
+            await host.call("StorageDomain.activate", **member)
+        assert caught.value.name == "host_id"
+
+
+def _thrown_out(hosts: Hosts, folder: str) -> None:
+    place = f"{SD.encode()!r}, 5, {folder + '/dom_md/ids'!r}"
+    assert hosts.a.begin(f"rem_lockspace({place})").wait(WAIT) == 0
+
+
+@pytest.mark.tools("sanlock")
+async def test_a_domain_that_somebody_else_has_joined_is_kept_so(shared: AHost) -> None:
+    await shared.host.domains.forget_host_id(SD)
+    await shared.call("StorageDomain.activate", storagedomainID=SD)
+    assert shared.host.domains.host_ids == {SD: 1}
+
+
+@pytest.mark.tools("sanlock")
+async def test_a_domain_whose_leases_are_held_stays_activated(shared: AHost) -> None:
+    job_id = await shared.lease()
+    store = await shared.host.store(SD)
+    async with hold(store, await leases.info(store, job_id)):
+        with pytest.raises(AcquireHostIdFailure):
+            await shared.call("StorageDomain.deactivate", storagedomainID=SD)
+    assert shared.host.domains.host_ids == {SD: 1}
+
+
+async def test_a_domain_whose_storage_is_gone_is_not_joined_any_more(host: AHost) -> None:
+    await host.domain()
+    await host.host.domains.remember(await host.host.domains.load(SD), 1)
+    host.mount.rename(host.folder / "gone")
+    with pytest.raises(StorageDomainDoesNotExist):
+        await host.call("StorageDomain.deactivate", storagedomainID=SD)
+    assert host.host.domains.host_ids == {}

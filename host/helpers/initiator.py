@@ -1,0 +1,23 @@
+"""The iSCSI name of this host."""
+
+import os
+import re
+import socket
+from pathlib import Path
+
+FILE = Path("/etc/iscsi/initiatorname.iscsi")
+# The name space in which QEMU's own initiator names itself, see qemu-img(1).
+PREFIX = "iqn.2008-11.org.linux-kvm"
+HARDWARE_ID = "LEASEHOLD_IDENTITY_HARDWARE_ID"
+_LINE = re.compile(r"^\s*InitiatorName\s*=\s*(\S+)\s*$", re.MULTILINE)
+
+
+def name() -> str:
+    """That of open-iscsi where it is installed, else one that is made of the host's id."""
+    try:
+        if found := _LINE.search(FILE.read_text(encoding="ascii")):
+            return found[1]
+    except (OSError, ValueError):
+        pass
+    own = os.environ.get(HARDWARE_ID) or socket.gethostname()
+    return f"{PREFIX}:{re.sub(r'[^a-z0-9.:-]', '-', own.lower())}"

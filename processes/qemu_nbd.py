@@ -1,0 +1,75 @@
+"""qemu-nbd as a server of its own, which lives longer than who started it.
+
+A server is found again by its socket, among the processes of this host: no file has to be believed
+that says its process id. Source: qemu-nbd(8), proc(5), pidfd_open(2).
+"""
+
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+import trio
+
+from processes.qemu_img import Node, ref
+from processes.tool import Limits, run
+from protocol.errors import ToolStalled
+
+NAME = "qemu-nbd"
+START = Limits(seconds=20)
+TERM_WAIT = 5.0  # seconds between SIGTERM and SIGKILL: it writes what it has accepted
+KILL_WAIT = 20.0  # seconds; storage that hangs keeps a killed process
+SOCKET_LIMIT = 107  # bytes of a path, unix(7)
+
+
+async def serve(node: Node, socket: str, export: str) -> None:
+    """Start a server of `node` for any number of clients; it listens when this returns.
+
+    The socket may be there, of a server that is gone. Raises the classes of ToolFailed.
+    """
+    argv = [NAME, "-t", "--shared=0", "-k", socket, "-x", export, "--discard=unmap"]
+    await run([*argv, "--pid-file", f"{socket}.pid", "--fork", ref(node)], limits=START)
+
+
+def servers(socket: str) -> list[int]:
+    """The processes of qemu-nbd that serve, or are about to serve, on a socket."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with suppress(OSError):
+                words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
+                if os.path.basename(words[0]) == NAME.encode() and socket.encode() in words:
+                    found.append(int(name))
+    return found
+
+
+async def end(socket: str) -> None:
+    """End every server on a socket, and so what its clients can write; the socket is removed.
+
+    Raises ToolStalled: one does not end, its storage hangs.
+    """
+    while found := servers(socket):  # one may just have forked
+        for pid in found:
+            await _end(pid, socket)
+    for path in (socket, f"{socket}.pid"):
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+async def _end(pid: int, socket: str) -> None:
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if pid not in servers(socket):  # the number may have become another process's
+            return
+        for number, seconds in ((signal.SIGTERM, TERM_WAIT), (signal.SIGKILL, KILL_WAIT)):
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(fd, number)
+            with trio.move_on_after(seconds):
+                await trio.lowlevel.wait_readable(fd)
+                return
+    finally:
+        os.close(fd)
+    raise ToolStalled(NAME, TERM_WAIT + KILL_WAIT)

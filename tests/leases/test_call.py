@@ -1,0 +1,74 @@
+"""A blocking call in a thread of its own."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import trio
+import trio.testing
+
+from leases.call import Call
+from leases.worker import run
+
+LONG = 30.0  # seconds; nothing here takes so long
+SOON = 2.0
+
+
+@pytest.fixture
+def answered() -> Iterator[threading.Event]:
+    """When it is set, what waits for it goes on."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def test_its_answer_is_that_of_the_call() -> None:
+    call = Call(lambda: 7)
+    assert call.ends_in(LONG)
+    assert call.answer() == 7
+
+
+def test_its_error_is_that_of_the_call() -> None:
+    call = Call(lambda: 1 // 0)
+    assert call.ends_in(LONG)
+    with pytest.raises(ZeroDivisionError):
+        call.answer()
+
+
+def test_it_is_not_waited_for_longer_than_was_said(answered: threading.Event) -> None:
+    call = Call(lambda: answered.wait(LONG))
+    assert not call.ends_in(0.05)
+    answered.set()
+    assert call.ends_in(LONG)
+    assert call.answer()
+
+
+async def test_who_waits_for_it_in_a_worker_thread_can_be_cancelled(
+    answered: threading.Event,
+) -> None:
+    call = Call(lambda: answered.wait(LONG))
+    with trio.fail_after(SOON):
+        with trio.move_on_after(0.05) as scope:
+            await run(call.ends_in, LONG)
+        assert scope.cancelled_caught
+    assert call.is_alive()
+
+
+async def test_one_that_must_come_to_its_end_is_waited_for_all_the_same(
+    answered: threading.Event,
+) -> None:
+    call = Call(lambda: answered.wait(LONG))
+    ended: list[bool] = []
+
+    async def wait() -> None:
+        ended.append(await run(lambda: call.ends_in(LONG, cancellable=False)))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            await trio.sleep(0.3)  # it has looked
+            assert ended == []
+            answered.set()
+    assert ended == [True]
