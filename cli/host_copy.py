@@ -5,6 +5,7 @@ from collections import deque
 import trio
 
 from cli import exits
+from cli.confirming import Doubtful, confirm
 from cli.copy_ended import ended, succeeded
 from cli.interrupt import Interrupt
 from cli.job_following import HostJob, followed
@@ -38,14 +39,16 @@ async def copied(order: Order, remote: Remote, out: Output, interrupt: Interrupt
         try:
             with left:
                 await followed(made.remote, job, said.append, abort=lambda: interrupt.asked > 0)
+                if job.status is Status.DONE:
+                    await confirm(made, said.append)
         except Error as e:
             lost = e
         nursery.cancel_scope.cancel()
-    if job.status is Status.DONE:
+    if job.status is Status.DONE and not (lost or left.cancelled_caught):
         return await succeeded(made.tracking, job, out, keep_lease=order.keep_lease)
-    if job.status.ended:
+    if job.status in (Status.FAILED, Status.ABORTED):
         return await ended(made.tracking, job, out, interrupt)
-    return await _left(made, job, lost, out)
+    return _left(made, job, lost, out)
 
 
 def _stop(job: HostJob, interrupt: Interrupt, said: deque[str], left: trio.CancelScope) -> None:
@@ -55,22 +58,24 @@ def _stop(job: HostJob, interrupt: Interrupt, said: deque[str], left: trio.Cance
         said.append(STOPPING)
 
 
-async def _left(made: Submission, job: HostJob, lost: Error | None, out: Output) -> int:
-    """Tell of a job that has not ended as far as we know; the exit code."""
+def _left(made: Submission, job: HostJob, lost: Error | None, out: Output) -> int:
+    """Tell of a job whose end we do not know; the exit code."""
     facts = {**made.tracking.names, "job": job.info(), "look": made.look}
     error = lost or ActionStopped()
     if out.json:
         out.error(error, facts)
     else:
         out.warn(_why(job, lost, made.look))
-    if isinstance(lost, NoSuchJob):
-        return exits.UNRESOLVED  # it was there before
+    if isinstance(lost, (Doubtful, NoSuchJob)):
+        return exits.UNRESOLVED  # the job was there before
     return exits.before_job(error)
 
 
 def _why(job: HostJob, lost: Error | None, look: str) -> str:
     if lost is None:
         return f"job {job.id} is left to its host, which was asked to abort it; {look}"
+    if isinstance(lost, Doubtful):
+        return str(lost)
     if isinstance(lost, NoSuchJob):
         return f"the host does not know job {job.id} any more; {look}"
     if isinstance(lost, (CannotConnect, ConnectionLost)):

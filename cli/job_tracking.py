@@ -13,8 +13,9 @@ from leases.verbs import LeaseStatus
 from protocol.client import Client, HostError
 from protocol.errors import BadOutput, Error, NoSuchLease
 from protocol.messages import DivEndpoint
-from protocol.record import JOB_TYPE, JobStatus
+from protocol.record import JOB_TYPE, Expectation, JobRecord, JobStatus, next_generation
 from protocol.reported import Reported
+from storage.volume import LEGAL
 
 
 class HostTracking(Protocol):
@@ -34,6 +35,10 @@ class HostTracking(Protocol):
 
     async def make(self, client: Client) -> bool:
         """Make what tells of the copy; False: there was one already, or it needs none."""
+        ...
+
+    async def success(self, client: Client) -> tuple[bool, str]:
+        """Is it held still, and what it says instead of a success; "" when it says that."""
         ...
 
     async def remove(self) -> None:
@@ -76,6 +81,19 @@ class HostLease:
         params = {**self.params, "metadata": record}
         await _finished(self.remote, client, "Lease.create", params)
         return new
+
+    async def success(self, client: Client) -> tuple[bool, str]:
+        answer = await self.remote.call(client, "Lease.status", self.params)
+        found = read(answer, LeaseState, self.remote.name)
+        if found.owners:
+            return True, f"its lease is held by host {', '.join(map(str, found.owners))}"
+        generation = next_generation(FIRST_GENERATION)
+        expected = Expectation(self.job_id, generation, JobStatus.SUCCEEDED)
+        try:
+            JobRecord(found.metadata or {}).check(expected)
+        except Error as e:
+            return False, f"its lease says something else: {e}"
+        return False, ""
 
     async def remove(self) -> None:
         async with self.remote.connected() as client:
@@ -135,6 +153,11 @@ class HostVolume:
 
     async def make(self, client: Client) -> bool:
         return False
+
+    async def success(self, client: Client) -> tuple[bool, str]:
+        answer = await self.remote.call(client, "Volume.getInfo", self.params)
+        legality = read(answer, VolumeState, self.remote.name).legality
+        return False, "" if legality == LEGAL else f"its volume is {legality}"
 
     async def remove(self) -> None:
         """A volume keeps what it says."""

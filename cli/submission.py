@@ -1,16 +1,15 @@
 """A copy is given to the agent of a host: checks, what tracks it, job."""
 
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
-from uuid import UUID
 
 import msgspec
 import trio
 
 from cli.answers import Capabilities, read
 from cli.interrupt import Interrupt
+from cli.job_following import Say
 from cli.job_tracking import HostLease, HostTracking, HostVolume
 from cli.output import explained
 from cli.remote import Remote
@@ -24,9 +23,6 @@ from protocol.errors import (
     Error,
     JobExists,
 )
-
-NOWHERE = str(UUID(int=0))
-Say = Callable[[str], None]
 
 
 @dataclass(eq=False)

@@ -6,6 +6,7 @@ from typing import Any
 import trio
 
 from cli import exits
+from cli.confirming import Doubtful, confirm
 from cli.copy_ended import story
 from cli.interrupt import Interrupt
 from cli.job_following import HostJob, followed
@@ -15,7 +16,7 @@ from cli.remote import Remote
 from cli.request import Order
 from cli.submission import Options, Submission, begun
 from jobs.status import Status
-from protocol.errors import ActionStopped, Error
+from protocol.errors import ActionStopped, Error, NoSuchJob
 
 
 async def submitted(
@@ -29,15 +30,15 @@ async def submitted(
         return exits.OK
     job = HostJob(made.job_id, made.description)
     lost = await _waited(made, job, out, interrupt)
-    if not job.status.ended:
-        return _left(made, job, lost or ActionStopped(), out)
+    if lost is not None and job.status not in (Status.FAILED, Status.ABORTED):
+        return _left(made, job, lost, out)
     return _ended(made, job, out)
 
 
 async def _waited(
     made: Submission, job: HostJob, out: Output, interrupt: Interrupt
 ) -> Error | None:
-    """Wait for the end of the job, or for a signal; why it cannot be waited for."""
+    """Wait for the end of the job, or for a signal; why its end is not known."""
     said = deque([f"job {job.id}: {job.description}, by {made.remote.name}"])
     lost: Error | None = None
     with trio.CancelScope() as scope:
@@ -46,10 +47,12 @@ async def _waited(
             nursery.start_soon(follow, job, said, out)
             try:
                 await followed(made.remote, job, said.append)
+                if job.status is Status.DONE:
+                    await confirm(made, said.append)
             except Error as e:
                 lost = e
             nursery.cancel_scope.cancel()
-    return lost
+    return ActionStopped() if scope.cancelled_caught else lost
 
 
 def _facts(made: Submission) -> dict[str, Any]:
@@ -60,8 +63,16 @@ def _left(made: Submission, job: HostJob, error: Error, out: Output) -> int:
     if out.json:
         out.error(error, {**_facts(made), "job": job.info(), "look": made.look})
     else:
-        out.warn(f"job {job.id} goes on without us: {explained(error)}; {made.look}")
+        out.warn(_why(job, error, made.look))
+    if isinstance(error, (Doubtful, NoSuchJob)):
+        return exits.UNRESOLVED  # the job was there before
     return exits.before_job(error)
+
+
+def _why(job: HostJob, error: Error, look: str) -> str:
+    if isinstance(error, Doubtful):
+        return str(error)
+    return f"job {job.id} is not waited for any more: {explained(error)}; {look}"
 
 
 def _ended(made: Submission, job: HostJob, out: Output) -> int:

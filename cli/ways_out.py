@@ -13,7 +13,8 @@ WAYS_OUT: dict[type[BaseException], str] = {
     errors.AcquireLockFailure: "it is in use: wait for its owner, or abort that",
     errors.ReleaseLockFailure: "the result is recorded: when its lease is free and says SUCCEEDED, "
     "the copy is complete",
-    errors.LeaseLost: "its job is not done: when its lease is free, try again",
+    errors.LeaseLost: "when its lease is free, it says what became of the job: try again unless "
+    "that is SUCCEEDED",
     errors.SanlockUnavailable: "start it, then `leasehold host join SD --host-id N`",
     errors.JobStatusMismatch: "a job id is used once: use a new one",
     errors.LeaseExists: "use another id, or look with `leasehold lease status SD LEASE`",

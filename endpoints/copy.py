@@ -17,11 +17,15 @@ from jobs.progress import Progress, Report
 from processes import nbd, qemu_img
 from processes.allocation import Allocation
 from processes.qemu_img import Node
+from processes.tool import TERM_WAIT
 from protocol.errors import BadOutput, FlushFailed, ToolFailed, ToolStalled, VerifyFailed
 
 WHOLE = (0.0, 100.0)  # percent of the job
 COPY_PART = (0.0, 50.0)
 VERIFY_PART = (50.0, 100.0)
+# Seconds that a server of ours has to close its target. Killed with an RBD image open it leaves a
+# watcher there for half a minute, and an exclusive lock that the next one has to break.
+CLOSE_TIMES = {"rbd": 15.0}
 MAP_FROM = 64 << 20  # bytes; below that a map costs more than it tells
 
 
@@ -136,7 +140,9 @@ async def _by_nbdcopy(
         )
         uri = str(target.url)  # of an NBD url, what the NBD tools take
         if plan.serve_target:
-            uri, _ = await serve(nbd.exported(target.node, writable=True, inherit=inherit))
+            wait = CLOSE_TIMES.get(target.kind, TERM_WAIT)
+            writer = nbd.exported(target.node, writable=True, inherit=inherit, term_wait=wait)
+            uri, _ = await serve(writer)
         await nbd.copy(
             source,
             uri,
@@ -144,6 +150,7 @@ async def _by_nbdcopy(
             reader=reader,
             counted=plan.source.local,
             target_is_zero=plan.flags.target_is_zero,
+            connections=plan.connections,
             inherit=inherit,
         )
 

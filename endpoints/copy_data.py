@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Protocol
 
 import trio
 
-from endpoints import disk
+from endpoints import disk, sharing
 from endpoints.copy import Manner
 from endpoints.copy import copy as copy_bytes
 from endpoints.disk import NAMESPACE, Disk, Target
@@ -87,6 +87,7 @@ async def checked(request: CopyRequest) -> Plan:
         target,
         sparse=target.sparse,
         is_zero=target.is_zero,
+        shared=await trio.to_thread.run_sync(sharing.shared, source, target),
         limit=request.limit,
         bitmaps=request.copy_bitmaps,
     )

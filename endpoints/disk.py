@@ -10,6 +10,7 @@ from typing import Literal
 
 import trio
 
+from endpoints import blank
 from endpoints.locks import Lock, Mode
 from endpoints.unshrunk import lengths
 from endpoints.url import IscsiUrl, NbdUnixUrl, NbdUrl, NetworkUrl, PathUrl, RbdUrl, Url
@@ -30,6 +31,7 @@ from storage.image import Chain, Policy
 
 Kind = Literal["file", "block", "nbd", "iscsi", "rbd"]
 WRITE_BITS = 0o222
+CONNECTIONS = 4  # to a server that takes several; more makes nothing faster
 NAMESPACE = "target"  # of the locks that keep two copies away from one target
 _KINDS: dict[type, Kind] = {NbdUrl: "nbd", NbdUnixUrl: "nbd", IscsiUrl: "iscsi", RbdUrl: "rbd"}
 
@@ -43,7 +45,9 @@ class Disk:
     of, as (st_dev, st_ino) or for a device (st_rdev, 0): two disks that share one are one.
     lengths: bytes of the local files and devices that it is read from, by path.
     Of a target alone: sparse: it is to stay thin. preallocated: its space is taken and stays so.
-    is_zero: it is known to read as zeros. backing: what it lies over and is read through where it
+    is_zero: the caller says that it reads as zeros. blank: whether it does, as its storage tells;
+    None: that does not know. connections: of how many at once its server can flush the writes by
+    one answer. backing: what it lies over and is read through where it
     holds nothing itself. layer: only what the source holds above its own backing file is copied,
     since the target's holds the rest.
     """
@@ -59,6 +63,8 @@ class Disk:
     sparse: bool = False
     preallocated: bool = False
     is_zero: bool = False
+    blank: bool | None = None
+    connections: int = 1
     backing: Node | None = None
     layer: bool = False
 
@@ -221,6 +227,7 @@ def _local_target(url: PathUrl, format: Format, create_under: tuple[str, ...]) -
         kind="block" if block else "file",
         format=format,
         size=_writable_length(url.path, real),
+        blank=blank.of_path(real) if format == "raw" else None,
         node={"driver": "raw", "file": {"driver": driver, "filename": real}},
         direct=_direct(real),
         files=_identities((real,)),
@@ -246,14 +253,24 @@ async def _network_target(url: NetworkUrl, format: Format) -> Disk:
         # docs/decisions/0003: the flush that ends a copy must be answered to the copy tool.
         raise ImageRefused(str(url), "only raw is written to a network volume")
     node: Node = {"driver": "raw", "file": url.node()}
+    connections = 1
     if export := await _export(url, writable=True):
         size = export.export_size
+        connections = CONNECTIONS if export.can_multi_conn else 1
     else:
         try:
             size = (await qemu_img.info(node)).virtual_size
         except ToolFailed as e:
             raise CannotConnect(str(url), e.detail) from None
-    return Disk(url=url, kind=_KINDS[type(url)], format=format, size=size, node=node)
+    return Disk(
+        url=url,
+        kind=_KINDS[type(url)],
+        format=format,
+        size=size,
+        node=node,
+        blank=await blank.of_volume(node, url, size),
+        connections=connections,
+    )
 
 
 async def _export(url: NetworkUrl, *, writable: bool) -> nbd.Export | None:

@@ -5,7 +5,7 @@ from functools import partial
 
 import trio
 
-from endpoints import disk
+from endpoints import blank, disk
 from endpoints.disk import Disk, Target
 from endpoints.locks import Lock, Mode
 from endpoints.tracked import JobFacts
@@ -75,6 +75,7 @@ class CopyDataDivEndpoint:
             await trio.to_thread.run_sync(disk.local_disk, self.url, chain, made_of),
             sparse=found.metadata.type == "SPARSE",
             preallocated=found.metadata.type == "PREALLOCATED",
+            blank=await _blank(chain),
             backing=Chain(tuple(below)).node() if below else None,
             layer=self.layer,
         )
@@ -93,3 +94,9 @@ class CopyDataDivEndpoint:
             volume.require_legal(found)
         volumes = volume_chain.chain(self.domain, found)
         return found, volume_chain.inspect(self.domain, volumes, policy)
+
+
+async def _blank(chain: Chain) -> bool | None:
+    if chain.format != "raw":
+        return None
+    return await trio.to_thread.run_sync(blank.of_path, chain.top.path)

@@ -2,7 +2,7 @@
 
 Every step of an attach is undone when a later one fails. What cannot be undone, or detached, stays
 in the table, and can be detached again. Nothing counts as attached after a reboot.
-Source: docs/architecture.md, "Managed volumes".
+Source: docs/managed.md.
 """
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
@@ -99,8 +99,8 @@ class ManagedVolumes:
             known = ", ".join((*DRIVERS, *OS_BRICK_DRIVERS))
             raise UnsupportedOperation(f"the driver {driver!r:.80} is none of {known}")
         async with self._turn(vol_id):
-            volume = await self._new(ManagedVolume(vol_id, sd_id, connection))
-            return await self._attach(volume, driver)
+            volume, begun = await self._new(ManagedVolume(vol_id, sd_id, connection))
+            return await self._attach(volume, driver, begun=begun)
 
     async def detach(self, vol_id: str) -> None:
         """Detach a volume; one that is not known is detached already.
@@ -153,8 +153,11 @@ class ManagedVolumes:
         if known.attached:
             raise ManagedVolumeAlreadyAttached(volume.vol_id)
 
-    async def _new(self, volume: ManagedVolume) -> ManagedVolume:
-        """The row of a volume that is to be attached, written. Raises as `attach`."""
+    async def _new(self, volume: ManagedVolume) -> tuple[ManagedVolume, bool]:
+        """The row of a volume that is to be attached, written; and was it begun before?
+
+        Raises as `attach`.
+        """
         known = self._known.get(volume.vol_id)
         self._check(volume, known)
         self._helpers.find(volume, "attach")  # before anything is done
@@ -163,10 +166,10 @@ class ManagedVolumes:
             await local.run(self._run.remove, known.sd_id, known.vol_id)
         await self._put(volume)
         reached("attach", "row")
-        return volume
+        return volume, known is not None
 
-    async def _attach(self, volume: ManagedVolume, driver: str) -> ManagedVolume:
-        done = _Done()
+    async def _attach(self, volume: ManagedVolume, driver: str, *, begun: bool) -> ManagedVolume:
+        done = _Done(helper=begun)
         try:
             made = await self._attached(volume, driver, done)
         except BaseException as e:
@@ -184,11 +187,11 @@ class ManagedVolumes:
         await local.run(self._run.make_access, access)
         reached("attach", "access")
         helper = self._helpers.find(volume, "attach")
-        done.helper = True
+        before, done.helper = done.helper, True
         try:
             attachment = await self._helpers.attach(helper, volume, access)
         except ManagedVolumeHelperFailed:
-            done.helper = False
+            done.helper = before
             raise
         done.attachment = attachment
         reached("attach", "helper")
@@ -253,7 +256,8 @@ class ManagedVolumes:
 
 @dataclass
 class _Done:
-    """How far an attach came. helper: it may have attached the volume."""
+    """How far an attach came. helper: it may have attached the volume, now or in an attempt that
+    was cut off."""
 
     helper: bool = False
     attachment: Mapping[str, Any] | None = None

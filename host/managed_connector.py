@@ -20,7 +20,7 @@ BAD_TIME = 10.0  # seconds for which a failure is not tried again
 # Drivers whose volumes may come by a url: QEMU must have its part for it.
 _BY_QEMU = {"iscsi": "iscsi", "rbd": "rbd", "file": "nbd"}
 # Those that only os-brick attaches.
-_BY_OS_BRICK = ("lightos",)
+_BY_OS_BRICK = ("lightos", "storpool")
 
 
 @dataclass

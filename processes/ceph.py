@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 
 from processes.tool import Limits, run
-from protocol.errors import BadOutput
+from protocol.errors import BadOutput, ToolFailed
 
 SECONDS = 60.0
 CONNECT = 15  # seconds until a cluster that does not answer is given up
+EINVAL = 22
 OUTPUT_LIMIT = 64 << 20  # sessions of a large cluster
 
 
@@ -22,11 +23,11 @@ class Access:
 
     conf: str
     user: str
-    keyring: str
+    keyring: str | None = None  # where conf says
 
     def argv(self, tool: str) -> list[str]:
-        access = ["--conf", self.conf, "--name", f"client.{self.user}", "--keyring", self.keyring]
-        return [tool, *access]
+        keyring = [] if self.keyring is None else ["--keyring", self.keyring]
+        return [tool, "--conf", self.conf, "--name", f"client.{self.user}", *keyring]
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -118,11 +119,15 @@ class Ceph:
 
     async def key(self, user: str, mon: str, osd: str) -> str:
         """The key of a user who has just these rights; the user is made when missing."""
-        entity = f"client.{user}"
-        # First, because get-or-create refuses one who has other rights.
-        await self._run("auth", "add", entity)
-        await self._run("auth", "caps", entity, "mon", mon, "osd", osd)
-        found: list[_User] = await self._json(list[_User], "auth", "get", entity)
+        wanted = [f"client.{user}", "mon", mon, "osd", osd]
+        found: list[_User]
+        try:
+            found = await self._json(list[_User], "auth", "get-or-create", *wanted)
+        except ToolFailed as e:
+            if e.status != EINVAL:  # else it is there with other rights
+                raise
+            await self._run("auth", "caps", *wanted)
+            found = await self._json(list[_User], "auth", "get", wanted[0])
         return found[0].key
 
     async def remove_user(self, user: str) -> None:

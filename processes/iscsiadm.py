@@ -16,6 +16,7 @@ from protocol.errors import BadOutput, ToolFailed, ToolMissing, ToolStalled
 
 TRANSPORT = Path("/sys/class/iscsi_transport/tcp")
 SESSIONS = Path("/sys/class/iscsi_session")
+BLOCK = Path("/sys/block")
 CONNECTIONS = Path("/sys/class/iscsi_connection")
 RECORDS = (Path("/etc/iscsi/nodes"), Path("/var/lib/iscsi/nodes"))  # Debian's, and others'
 TIME = Limits(seconds=60)
@@ -105,7 +106,7 @@ def disks(node: Node, lun: int | None = None) -> list[str]:
 def remove(disk: str) -> None:
     """Have the kernel forget a disk that nobody has open. Raises OSError."""
     with suppress(FileNotFoundError):
-        Path("/sys/block", disk, "device", "delete").write_text("1")
+        (BLOCK / disk / "device" / "delete").write_text("1")
 
 
 def _portals(session: Path) -> set[str]:

@@ -3,7 +3,7 @@
 They are ours or a storage vendor's. Called with one word, connector_info, attach or detach, they
 read JSON from standard input, print JSON and exit with 0. Nothing of theirs is trusted: not that
 they end, not how much they print, not what. Secrets come to them by standard input alone.
-Source: oVirt's managed volume adapters; docs/adapters.md.
+Source: oVirt's managed volume adapters; docs/managed.md.
 """
 
 import os

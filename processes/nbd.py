@@ -15,7 +15,7 @@ import trio
 from processes.failure import tool_error
 from processes.private_folder import private_folder
 from processes.qemu_img import INSPECT, TICK, Moved, Node, ref, secrets, throttled
-from processes.tool import BACKGROUND, Tool, run, spawned
+from processes.tool import BACKGROUND, TERM_WAIT, Tool, run, spawned
 from protocol.errors import BadOutput, CannotConnect, FlushFailed, ToolFailed, ToolStalled
 
 START_TIME = 10.0  # seconds until a server of ours must listen
@@ -25,11 +25,15 @@ _PROGRESS = re.compile(r"(\d{1,3})/100")
 
 
 class Export(msgspec.Struct, frozen=True, rename="kebab"):
-    """What a server says of one export; size in bytes."""
+    """What a server says of one export; size in bytes.
+
+    can_multi_conn: a flush on one connection holds for what was written on all of them.
+    """
 
     export_size: int
     is_read_only: bool = msgspec.field(name="is_read_only", default=False)
     can_flush: bool = msgspec.field(name="can_flush", default=False)
+    can_multi_conn: bool = msgspec.field(name="can_multi_conn", default=False)
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -56,12 +60,18 @@ async def info(uri: str) -> Export:
 
 @asynccontextmanager
 async def exported(
-    node: Node, *, writable: bool = False, limit: int | None = None, inherit: Sequence[int]
+    node: Node,
+    *,
+    writable: bool = False,
+    limit: int | None = None,
+    inherit: Sequence[int],
+    term_wait: float = TERM_WAIT,
 ) -> AsyncGenerator[tuple[str, Tool]]:
     """Serve an image to this host's own tools for the body; yields its url and the server.
 
     The socket lies in a folder that only we can enter: NBD itself asks for no password.
-    limit: bytes per second that may be read from it.
+    limit: bytes per second that may be read from it. term_wait: seconds that the server has to
+    close its image before it is killed.
     """
     with private_folder() as folder:
         path = f"{folder}/nbd"
@@ -74,7 +84,8 @@ async def exported(
             node = {"driver": "blkdebug", "image": node, "unshare-child-perms": ["write", "resize"]}
         throttle, node = throttled(node, limit)
         argv += [*throttle, *secrets(node), ref(node)]
-        async with spawned(argv, inherit=inherit, priority=BACKGROUND) as server:
+        serving = spawned(argv, inherit=inherit, priority=BACKGROUND, term_wait=term_wait)
+        async with serving as server:
             await _listening(server, path)
             yield unix_uri(path), server
 
@@ -87,17 +98,18 @@ async def copy(
     reader: Tool,
     target_is_zero: bool,
     inherit: Sequence[int],
+    connections: int = 1,
     counted: bool = True,
 ) -> None:
     """Copy one export over another and flush it, all in one connection.
 
     The answer to that flush decides: a server may report a failed flush once only, so a flush
     through another connection would prove nothing. reader: the server of `source`; its counters
-    tell of the progress between the steps. counted: it reads files, which they count; else
-    `moved` gets how often the copy tool got an answer. Raises FlushFailed and the classes of
-    ToolFailed.
+    tell of the progress between the steps. connections: to each of the two, where both allow
+    several (Export.can_multi_conn). counted: it reads files, which they count; else `moved` gets
+    how often the copy tool got an answer. Raises FlushFailed and the classes of ToolFailed.
     """
-    argv = ["nbdcopy", "--flush", "--progress=1"]
+    argv = ["nbdcopy", "--flush", "--progress=1", f"--connections={connections}"]
     argv += ["--destination-is-zero"] if target_is_zero else []
     before = reader.bytes_read()  # by its start
     async with spawned([*argv, source, target], inherit=inherit, priority=BACKGROUND) as tool:

@@ -67,7 +67,8 @@ class Flags:
 
     cache: of the target; only `none`, `directsync` and `writethrough` tell of every write error.
     source_cache: of the source. target_is_zero: it is known to read as zeros.
-    unordered: writes may land in any order. limit: bytes per second. backing: what the target
+    unordered: writes may land in any order. offload: the file system copies, and shares what it
+    can; qemu-img writes the rest. limit: bytes per second. backing: what the target
     lies over: only what the source holds above its own backing file is copied. bitmaps: the
     source's dirty bitmaps are copied too, but for broken ones.
     """
@@ -76,6 +77,7 @@ class Flags:
     source_cache: str = "none"
     target_is_zero: bool = False
     unordered: bool = False
+    offload: bool = False
     limit: int | None = None
     backing: Node | None = None
     bitmaps: bool = False
@@ -92,6 +94,8 @@ class Flags:
         flags = ["-t", self.cache, "-T", self.source_cache]
         if self.target_is_zero:
             flags.append("--target-is-zero")
+        if self.offload:
+            flags.append("-C")
         if self.unordered:
             flags += ["-W", "-m", "8"]
         if self.limit is not None and not self.throttles_source:
@@ -165,6 +169,24 @@ async def map_(node: Node, size: int, *, top: bool = False) -> Allocation:
                         allocation.add(extent.start, extent.length)
             await tool.check()
             return allocation
+    raise ToolStalled("qemu-img", MAP_SECONDS)
+
+
+async def blank(node: Node, size: int) -> bool | None:
+    """Whether the `size` bytes of an image read as zeros, as its storage tells.
+
+    None: it calls all of it data, as a storage does that does not know. Nothing of it is read.
+    """
+    argv = ["qemu-img", "map", "-U", "--output=json", *secrets(node), ref(node)]
+    async with spawned(argv, limits=MAP) as tool:
+        with trio.move_on_after(MAP_SECONDS):
+            while (line := await tool.piece(TICK)) is not None:
+                if text := line.strip("[], "):
+                    extent: _Extent = _decoded(text.encode(), _Extent)
+                    if not extent.zero:
+                        return None if extent.length >= size else False
+            await tool.check()
+            return True
     raise ToolStalled("qemu-img", MAP_SECONDS)
 
 

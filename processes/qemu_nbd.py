@@ -13,7 +13,7 @@ import trio
 
 from processes.qemu_img import Node, ref
 from processes.tool import Limits, run
-from protocol.errors import ToolStalled
+from protocol.errors import BadOutput, ToolStalled
 
 NAME = "qemu-nbd"
 START = Limits(seconds=20)
@@ -25,10 +25,12 @@ SOCKET_LIMIT = 107  # bytes of a path, unix(7)
 async def serve(node: Node, socket: str, export: str) -> None:
     """Start a server of `node` for any number of clients; it listens when this returns.
 
-    The socket may be there, of a server that is gone. Raises the classes of ToolFailed.
+    The socket may be there, of a server that is gone. Raises BadOutput, and the classes of ToolFailed.
     """
     argv = [NAME, "-t", "--shared=0", "-k", socket, "-x", export, "--discard=unmap"]
     await run([*argv, "--pid-file", f"{socket}.pid", "--fork", ref(node)], limits=START)
+    if not servers(socket):
+        raise BadOutput(NAME, "it said that it serves, and is not there")
 
 
 def servers(socket: str) -> list[int]:

@@ -41,6 +41,10 @@ class _Status(msgspec.Struct, frozen=True):
     watchers: list[Watcher]
 
 
+class _Lock(msgspec.Struct, frozen=True):
+    address: str
+
+
 class _Snapshot(msgspec.Struct, frozen=True):
     name: str
 
@@ -80,10 +84,13 @@ class Rbd:
         found: _Status = await self._json(_Status, "status", self._spec(image))
         return found.watchers
 
+    async def lockers(self, image: str) -> list[str]:
+        """The addresses of the clients that have locked an image."""
+        found: list[_Lock] = await self._json(list[_Lock], "lock", "ls", self._spec(image))
+        return [lock.address for lock in found]
+
     async def snapshots(self, image: str) -> list[str]:
-        found: list[_Snapshot] = await self._json(
-            list[_Snapshot], "snap", "ls", self._spec(image)
-        )
+        found: list[_Snapshot] = await self._json(list[_Snapshot], "snap", "ls", self._spec(image))
         return [snapshot.name for snapshot in found]
 
     async def create_snapshot(self, image: str, snapshot: str) -> None:
@@ -104,10 +111,11 @@ class Rbd:
 
     async def notes(self, image: str) -> dict[str, str]:
         """What was noted at an image, by key. A clone begins with the notes of its parent."""
-        found: dict[str, str] = await self._json(
-            dict[str, str], "image-meta", "list", self._spec(image)
+        listed = dict[str, str] | None  # without any, nothing is printed
+        found: dict[str, str] | None = await self._json(
+            listed, "image-meta", "list", self._spec(image)
         )
-        return found
+        return found or {}
 
     async def note(self, image: str, key: str, text: str) -> None:
         """Everybody can read it while this runs: no secrets."""

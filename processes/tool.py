@@ -70,9 +70,12 @@ BACKGROUND = Priority(nice=10, io_class=2, io_level=7)
 class Tool:
     """A running tool. Only the task that started it may wait for it."""
 
-    def __init__(self, name: str, popen: subprocess.Popen[bytes], errors: int) -> None:
+    def __init__(
+        self, name: str, popen: subprocess.Popen[bytes], errors: int, term_wait: float
+    ) -> None:
         assert popen.stdout is not None
         self.name = name
+        self._term_wait = term_wait
         self.pid = popen.pid
         self._popen = popen
         self._pidfd = os.pidfd_open(popen.pid)
@@ -160,6 +163,11 @@ class Tool:
         status: int = self._popen.returncode
         return status
 
+    async def ended(self) -> None:
+        """Wait until it has ended, but let it be reaped by who started it."""
+        if self.running:
+            await trio.lowlevel.wait_readable(self._pidfd)
+
     async def check(self) -> None:
         """Wait for its end; raise by class unless it succeeded."""
         if status := await self.wait():
@@ -174,7 +182,7 @@ class Tool:
         with trio.CancelScope(shield=True):
             if self.running:
                 self._signal(signal.SIGTERM)
-                with trio.move_on_after(TERM_WAIT):
+                with trio.move_on_after(self._term_wait):
                     # Not reaped yet, so that the number of its group is still its own.
                     await trio.lowlevel.wait_readable(self._pidfd)
                 self._signal(signal.SIGKILL)
@@ -214,13 +222,15 @@ async def spawned(
     stdin: bytes = b"",
     environment: Mapping[str, str] = {},
     cwd: str | None = None,
+    term_wait: float | None = None,
 ) -> AsyncGenerator[Tool]:
     """Run a tool for the body; it was reaped before anything after the body happens.
 
     inherit: descriptors that the tool keeps open, such as that of the lease that covers it.
     stdin: what it reads, whole. environment: what it has besides the few variables that every tool
-    gets. Standard error is kept up to a bound, and secrets never belong into `argv`: everybody can
-    read it. `limits.seconds` is not looked at here: see `run`.
+    gets. term_wait: seconds between SIGTERM and SIGKILL, TERM_WAIT unless given. Standard error is
+    kept up to a bound, and secrets never belong into `argv`: everybody can read it.
+    `limits.seconds` is not looked at here: see `run`.
     """
     path = find(argv[0])
     command = [*_guard(limits, priority), path, *argv[1:]]
@@ -242,7 +252,8 @@ async def spawned(
                 cwd=cwd,
                 start_new_session=True,  # Ctrl-C at the terminal is for us, not for the tool
             )
-        tool = _adopted(argv[0], popen, errors)
+        wait = TERM_WAIT if term_wait is None else term_wait
+        tool = _adopted(argv[0], popen, errors, wait)
     except BaseException:
         os.close(errors)
         raise
@@ -306,9 +317,9 @@ def _guard(limits: Limits, priority: Priority) -> list[str]:
     return [*command, str(limits.cpu or 0), str(limits.memory or 0)]
 
 
-def _adopted(name: str, popen: subprocess.Popen[bytes], errors: int) -> Tool:
+def _adopted(name: str, popen: subprocess.Popen[bytes], errors: int, term_wait: float) -> Tool:
     try:
-        return Tool(name, popen, errors)
+        return Tool(name, popen, errors, term_wait)
     except BaseException:  # no descriptor is left, say: it could not be watched
         with popen:  # closes its pipe and waits
             popen.kill()

@@ -3,7 +3,7 @@
 A row is written before anything is done for its volume, and removed after all of it was undone. So
 whatever a crash leaves behind has a row, by which it is attached anew or detached. A row has the id
 of the boot in which it was written: after a reboot nothing of it is there any more.
-Its calls block for a moment. Source: docs/formats.md, "Managed volumes".
+Its calls block for a moment. Source: docs/managed.md.
 """
 
 import os

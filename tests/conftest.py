@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 
 if TYPE_CHECKING:
+    from tests.ceph_cluster import CephCluster
     from tests.sanlock_hosts import Hosts
 
 # Slow machines and slow storage are no reason to fail; a failure prints how to repeat it.
@@ -43,7 +44,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the tests marked `full` unless `--full` is given."""
+    """Deselect the tests marked `full` unless `--full` is given.
+
+    Those of Ceph run in one process (`--dist loadgroup`), because a cluster takes long to start.
+    """
+    for item in items:
+        if "ceph_cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("ceph"))
     if config.getoption("--full"):
         return
     long = [item for item in items if item.get_closest_marker("full")]
@@ -59,6 +66,15 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Hosts"]:
 
     with two_hosts(tmp_path_factory.mktemp("sanlock")) as both:
         yield both
+
+
+@pytest.fixture(scope="session")
+def ceph_cluster() -> Iterator["CephCluster"]:
+    """A Ceph cluster for all tests of a process of pytest; do not hurt it."""
+    from tests.ceph_cluster import ceph_cluster as running  # noqa: PLC0415 - tests without it
+
+    with running() as cluster:
+        yield cluster
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

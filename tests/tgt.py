@@ -1,14 +1,10 @@
-"""A real iSCSI target for tests: tgtd on a loopback port, with masks and CHAP as they are wanted.
+"""A unit of a real iSCSI target for tests, with masks and CHAP as they are wanted.
 
-Source: tgtd(8), tgtadm(8).
+Source: tgtadm(8).
 """
 
 import os
-import shutil
-import socket
 import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import SEARCH_PATH
-from tests.servers import LOOK, START_TIME, raw_image
+from tests.servers import raw_image
+from tests.tgt_server import TgtServer, tgt_server
 
 TARGET = "iqn.2026-01.org.example:volumes"
 LUN = 1  # 0 is the controller
@@ -26,14 +23,16 @@ LUN = 1  # 0 is the controller
 class Tgt:
     """One target with one unit, whose content is in the file `disk`."""
 
-    process: "subprocess.Popen[bytes]"
-    port: int
+    server: TgtServer
     disk: Path
-    control: str
+
+    @property
+    def port(self) -> int:
+        return self.server.port
 
     @property
     def portal(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return self.server.portal
 
     @property
     def url(self) -> str:
@@ -52,7 +51,7 @@ class Tgt:
         return {"driver_volume_type": "iscsi", "data": data}
 
     def admin(self, *words: str) -> str:
-        environment = {**os.environ, "PATH": SEARCH_PATH, "TGT_IPC_SOCKET": self.control}
+        environment = {**os.environ, "PATH": SEARCH_PATH, "TGT_IPC_SOCKET": self.server.socket}
         done = subprocess.run(
             ["tgtadm", "--lld", "iscsi", *words],
             capture_output=True,
@@ -83,60 +82,15 @@ class Tgt:
         return self.admin("--op", "show", "--mode", "conn", "--tid", "1").count("Session:")
 
     def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        self.server.kill()
 
 
 @contextmanager
 def tgt(folder: Path, size: int) -> Iterator[Tgt]:
     """Serve a new disk of `size` bytes; nobody was let in yet."""
-    disk = raw_image(folder / "unit.raw", size)
-    control = tempfile.mkdtemp(prefix="lh-tgt-", dir="/tmp")  # the name of a socket is short
-    port = free_port()
-    log = folder / "tgtd.log"
-    environment = {**os.environ, "PATH": SEARCH_PATH, "TGT_IPC_SOCKET": f"{control}/tgtd"}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [
-                "setpriv",
-                "--pdeathsig",
-                "KILL",
-                "--",
-                "tgtd",
-                "-f",
-                "--iscsi",
-                f"portal=127.0.0.1:{port}",
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=environment,
-        )
-    made = Tgt(process, port, disk, f"{control}/tgtd")
-    try:
-        _wait_listening(made, log)
+    with tgt_server() as server:
+        made = Tgt(server, raw_image(folder / "unit.raw", size))
         made.admin("--op", "new", "--mode", "target", "--tid", "1", "-T", TARGET)
         unit = ["--mode", "logicalunit", "--tid", "1", "--lun", str(LUN)]
-        made.admin("--op", "new", *unit, "-b", str(disk))
+        made.admin("--op", "new", *unit, "-b", str(made.disk))
         yield made
-    finally:
-        made.kill()  # it ends at SIGTERM only when no target is left
-        shutil.rmtree(control, ignore_errors=True)
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port: int = server.getsockname()[1]
-        return port
-
-
-def _wait_listening(made: Tgt, log: Path) -> None:
-    deadline = time.monotonic() + START_TIME
-    while True:
-        with socket.socket() as client:
-            if client.connect_ex(("127.0.0.1", made.port)) == 0:
-                return
-        assert made.process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, "tgtd does not listen"
-        time.sleep(LOOK)

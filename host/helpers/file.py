@@ -17,7 +17,7 @@ async def attach(data: Mapping[str, Any], access: Path) -> dict[str, Any]:
     try:
         parsed = parse(url)
     except BadParameter as e:
-        raise Failed(e.reason) from None
+        raise Failed(f"the url: {e.reason}") from None
     if not isinstance(parsed, NbdUnixUrl | NbdUrl):
         raise Failed("the url of a file must be nbd+unix: or nbd:")
     return {"type": "url", "path": str(parsed)}

@@ -9,7 +9,7 @@ FILE = Path("/etc/iscsi/initiatorname.iscsi")
 # The name space in which QEMU's own initiator names itself, see qemu-img(1).
 PREFIX = "iqn.2008-11.org.linux-kvm"
 HARDWARE_ID = "LEASEHOLD_IDENTITY_HARDWARE_ID"
-_LINE = re.compile(r"^\s*InitiatorName\s*=\s*(\S+)\s*$", re.MULTILINE)
+_LINE = re.compile(r"^[ \t]*InitiatorName[ \t]*=[ \t]*([A-Za-z0-9.:-]+)[ \t]*$", re.MULTILINE)
 
 
 def name() -> str:
@@ -19,5 +19,9 @@ def name() -> str:
             return found[1]
     except (OSError, ValueError):
         pass
-    own = os.environ.get(HARDWARE_ID) or socket.gethostname()
+    return name_of(os.environ.get(HARDWARE_ID) or socket.gethostname())
+
+
+def name_of(own: str) -> str:
+    """The name of the host that calls itself so."""
     return f"{PREFIX}:{re.sub(r'[^a-z0-9.:-]', '-', own.lower())}"

@@ -5,6 +5,7 @@ the initiator in QEMU. data, as cinder gives it: target_portal, target_iqn and t
 of them by the names in the plural; auth_method, auth_username and auth_password.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from processes.iscsiadm import Credentials
 from protocol.errors import BadParameter
 
 CONNECT_TIME = 5.0  # seconds in which a portal must take a connection
-DEFAULT_PORT = 3260
+_NUMBER = re.compile(r"[0-9]{1,5}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,12 @@ def _several(data: Mapping[str, Any], name: str) -> list[Any]:
 
 
 def _unit(portal: Any, target: Any, lun: Any) -> IscsiUrl:
-    if isinstance(lun, bool) or not str(lun).isdecimal():
+    if isinstance(lun, bool) or not _NUMBER.fullmatch(str(lun)):
         raise Failed(f"{lun!r:.80} is no number of a unit")
     # Cinder may give the group of portals as well: HOST:PORT,GROUP.
     address = str(portal).partition(",")[0]
     try:
-        url = parse(f"iscsi://{address}/{target}/{int(str(lun))}")
+        url = parse(f"iscsi://{address}/{target}/{lun}")
     except BadParameter as e:
         raise Failed(e.reason) from None
     if not isinstance(url, IscsiUrl) or url.options:

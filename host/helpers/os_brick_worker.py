@@ -18,9 +18,9 @@ ROOT_HELPER = ""  # we are root, or nothing of this works
 def main(command: str) -> None:
     logging.getLogger().addHandler(logging.NullHandler())  # its warnings hide what is wrong
     message = json.load(sys.stdin)
-    # What libraries print by chance must not get between the lines of the answer.
+    # What libraries print by chance is neither an answer nor a reason.
     answer = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     json.dump(_done(command, message), answer)
     answer.close()
 

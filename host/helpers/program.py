@@ -1,7 +1,7 @@
 """What every helper program does: one command, JSON from standard input, JSON to standard output.
 
 Run it as root, as the agent does; by hand, `managedvolume-helper connector_info` shows what the
-host tells of itself. Source: docs/adapters.md, "Helpers of a host".
+host tells of itself. Source: docs/managed.md, "Helpers".
 """
 
 import hashlib

@@ -1,7 +1,8 @@
 """The driver `rbd`: a Ceph image, as a device of the kernel where that has rbd, else by its url.
 
 data, as cinder's rbd driver gives it: name (POOL/[NAMESPACE/]IMAGE), hosts and ports (of the
-monitors), auth_enabled, auth_username, keyring (the content of the file, or the key alone).
+monitors), auth_enabled, auth_username, keyring (the content of the file, or the key alone). Ours
+gives mon_host as well: the monitors in Ceph's own words, with the protocols that they speak.
 """
 
 import re
@@ -19,6 +20,7 @@ from protocol.errors import BadParameter
 
 MOUNT_TIME = 20  # seconds for the monitors to answer; librados itself waits for five minutes
 _HOST = re.compile(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_][A-Za-z0-9._-]*|[0-9A-Fa-f:.]+", re.ASCII)
+_MON_HOST = re.compile(r"[A-Za-z0-9_.:,\[\]/ -]{1,4096}", re.ASCII)
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
 _KEY = re.compile(r"[A-Za-z0-9+/=]{16,}", re.ASCII)
 
@@ -92,7 +94,7 @@ def _image(data: Mapping[str, Any]) -> _Image:
         url = parse(f"rbd:{name}" + (f":id={user}" if user else ""))
     except BadParameter as e:
         raise Failed(e.reason) from None
-    if not isinstance(url, RbdUrl) or dict(url.options).get("id") != (user or None):
+    if not isinstance(url, RbdUrl) or url.options != ((("id", user),) if user else ()):
         raise Failed("the name of the image is none")
     if not data.get("auth_enabled", True):
         user = None
@@ -111,6 +113,11 @@ def _keyring(given: Any, user: str) -> str | None:
 
 
 def _monitors(data: Mapping[str, Any]) -> str:
+    """Raises Failed."""
+    if (given := data.get("mon_host")) is not None:
+        if not isinstance(given, str) or not _MON_HOST.fullmatch(given):
+            raise Failed(f"{given!r:.80} names no monitors")
+        return given
     hosts, ports = data.get("hosts"), data.get("ports") or []
     if not isinstance(hosts, list) or not hosts or not isinstance(ports, list):
         raise Failed("the connection has no list of hosts: the monitors")

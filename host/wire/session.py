@@ -74,6 +74,11 @@ class Session:
         return self._outbox
 
     @property
+    def held(self) -> int:
+        """Bytes of half a frame."""
+        return self._decoder.held
+
+    @property
     def subscriptions(self) -> int:
         return len(self._subscriptions)
 

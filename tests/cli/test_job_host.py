@@ -1,5 +1,6 @@
 """What commands make of a host that answers something else than they expect, or not at all."""
 
+import json
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -175,12 +176,97 @@ async def test_a_signal_before_anything_was_made_leaves_nothing(cli: Cli) -> Non
     assert "Lease.create" not in called
 
 
-async def test_a_job_that_is_forgotten_at_its_end_is_done_all_the_same(cli: Cli) -> None:
-    job = {"id": JOB, "status": "done", "progress": 100}
-    answers = {**WELL, "SDM.copy_data": True, "Host.getJobs": {JOB: job}}
-    end, called = await told(cli, {**answers, "Job.info": NoSuchJob(JOB)}, *SUBMIT, "--wait")
+RECORD = {"type": "JOB", "job_id": JOB, "generation": 1, "job_status": "SUCCEEDED"}
+DONE: Answers = {
+    **WELL,
+    "SDM.copy_data": True,
+    "Host.getJobs": {JOB: {"id": JOB, "status": "done", "progress": 100}},
+    "Job.info": {"id": JOB, "status": "done", "progress": 100},
+}
+
+
+def free(**changed: Any) -> dict[str, Any]:
+    return {"owners": [], "version": 1, "metadata": {**RECORD, **changed}}
+
+
+@pytest.mark.parametrize("words", [SUBMIT[:1], ("copy",)], ids=lambda words: words[0])
+@pytest.mark.parametrize(
+    "status",
+    [
+        free(job_status="PENDING", generation=0),
+        free(job_status="FENCED"),
+        free(generation=2),
+        free(job_id=SD),
+        {"owners": [], "version": 0, "metadata": {}},
+        {"owners": [7], "version": 1},
+        NoSuchLease(JOB),
+        [],
+    ],
+    ids=str,
+)
+async def test_a_copy_is_not_done_on_the_word_of_its_host_alone(
+    cli: Cli, words: tuple[str, ...], status: Any
+) -> None:
+    called: list[str] = []
+    answers = {**DONE, "Lease.status": one_by_one(NoSuchLease(JOB), status)}
+    command = ("job", *SUBMIT, "--wait") if words == SUBMIT[:1] else ("copy", *SUBMIT[1:])
+    async with serving(host(answers, called)) as (_, there):
+        options = ("--host", there, "--timeout", 1, "--json")
+        end = await trio.to_thread.run_sync(partial(cli, *command, *options))
+    assert (end.code, end.error["kind"]) == (7, "Doubtful")
+    assert f"leasehold job resolve {SD} {JOB}" in end.error["message"]
+    assert "Lease.delete" not in called
+
+
+async def test_a_lease_that_is_just_being_released_is_waited_for(cli: Cli) -> None:
+    held = {"owners": [1], "version": 1}
+    answers = {**DONE, "Lease.status": one_by_one(NoSuchLease(JOB), held, held, free())}
+    end, called = await told(cli, answers, *SUBMIT, "--wait")
     assert (end.code, end.json["status"]) == (0, "done")
-    assert "Job.info" in called
+    assert called.count("Lease.status") == 4
+
+
+def one_by_one(*answers: Any) -> Callable[[Call], Awaitable[Any]]:
+    """The answers to calls of one method, the last one again and again."""
+    left = list(answers)
+
+    async def answer(call: Call) -> Any:
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    return answer
+
+
+async def test_a_job_that_is_forgotten_at_its_end_has_ended_all_the_same(cli: Cli) -> None:
+    running = {"id": JOB, "status": "running"}
+    answers = {
+        "Job.abort": True,
+        "Job.info": one_by_one(running, NoSuchJob(JOB)),
+        "Host.getJobs": {JOB: {"id": JOB, "status": "aborted"}},
+    }
+    end, called = await told(cli, answers, "abort", JOB)
+    assert (end.code, end.json["status"]) == (0, "aborted")
+    assert called.count("Job.info") == 2
+
+
+async def test_only_changes_of_a_job_are_told(cli: Cli) -> None:
+    running = {"id": JOB, "status": "running", "progress": 3}
+    done = {"id": JOB, "status": "done", "progress": 100}
+    jobs = one_by_one({JOB: running}, {JOB: running}, {JOB: running}, {JOB: done})
+    end, called = await told(cli, {"Host.getJobs": jobs}, "watch", JOB)
+    assert end.code == 0
+    assert [json.loads(line) for line in end.out.splitlines()] == [running, done]
+    assert called.count("Host.getJobs") == 4
+
+
+async def test_lines_in_a_log_are_few(cli: Cli) -> None:
+    called: list[str] = []
+    looks = [{JOB: {"id": JOB, "status": "running", "progress": n}} for n in range(4)]
+    jobs = one_by_one(*looks, {JOB: {"id": JOB, "status": "done", "progress": 100}})
+    async with serving(host({"Host.getJobs": jobs}, called)) as (_, there):
+        end = await trio.to_thread.run_sync(partial(cli, "job", "watch", JOB, "--host", there))
+    lines = end.out.splitlines()
+    assert (lines[0], lines[-1]) == (f"{JOB} running 0%", f"{JOB} done 100%")
+    assert len(lines) < 5 == called.count("Host.getJobs")
 
 
 async def test_a_lease_without_an_answer_begins_no_job(cli: Cli) -> None:

@@ -41,6 +41,14 @@ GOOD: list[tuple[str, Url]] = [
     (f"iscsi://host/{IQN}/0", IscsiUrl("host", 3260, IQN, 0)),
     (f"iscsi://host:13260/{IQN}/7", IscsiUrl("host", 13260, IQN, 7)),
     (f"iscsi://[fd00::1]:13260/{IQN}/7", IscsiUrl("fd00::1", 13260, IQN, 7)),
+    (
+        f"iscsi://host/{IQN}/1?initiator-name={IQN}",
+        IscsiUrl("host", 3260, IQN, 1, (("initiator-name", IQN),)),
+    ),
+    (
+        f"iscsi://host/{IQN}/1?user=j%26%20a%3Db&password-file=/run/a%26b",
+        IscsiUrl("host", 3260, IQN, 1, (("user", "j& a=b"), ("password-file", "/run/a&b"))),
+    ),
     ("rbd:pool/image", RbdUrl("pool", "", "image")),
     ("rbd:pool/space/image", RbdUrl("pool", "space", "image")),
     (
@@ -156,6 +164,17 @@ BAD = [
     "iscsi://host/iqn,x/0",
     f"iscsi://host/{IQN}/0?x=y",
     f"iscsi://user@host/{IQN}/0",
+    f"iscsi://host/{IQN}/0?initiator-name=",
+    f"iscsi://host/{IQN}/0?initiator-name=a,b",
+    f"iscsi://host/{IQN}/0?initiator-name={IQN}&initiator-name={IQN}",
+    f"iscsi://host/{IQN}/0?initiator-name={IQN}&",
+    f"iscsi://host/{IQN}/0?initiator-name",
+    f"iscsi://host/{IQN}/0?user=joe",
+    f"iscsi://host/{IQN}/0?password-file=/x",
+    f"iscsi://host/{IQN}/0?user=joe&password-file=x",
+    f"iscsi://host/{IQN}/0?user=joe&password-file=/x%0a",
+    f"iscsi://host/{IQN}/0?user=&password-file=/x",
+    f"iscsi://host/{IQN}/0?user=joe&password=/x",
     # Ceph
     "rbd:",
     "rbd:image",
@@ -196,6 +215,7 @@ def test_a_bad_url_is_refused(text: str) -> None:
         "nbd://user:TOPSECRET@host/x",
         f"iscsi://user%TOPSECRET@host/{IQN}/0",
         f"iscsi://user:TOP/TOPSECRET@host/{IQN}/0",
+        f"iscsi://host/{IQN}/0?user=joe&password=TOPSECRET",
         "rbd:pool/image:key=TOPSECRET",
         "rbd:pool/image:keyring=TOPSECRET",
         "https://user:TOPSECRET@host/x",
@@ -232,6 +252,10 @@ def test_nodes_are_those_of_qemu() -> None:
         "target": IQN,
         "lun": 7,
     }
+    chap = nodes[f"iscsi://host/{IQN}/1?user=j%26%20a%3Db&password-file=/run/a%26b"]
+    assert isinstance(chap, IscsiUrl)
+    assert chap.node()["user"] == "j& a=b"
+    assert chap.node()["password-secret"] == "/run/a&b"  # see processes.qemu_img.secrets
     rbd = nodes[r"rbd:pool/image:conf=/a\:b\@c\=d"]
     assert isinstance(rbd, RbdUrl)
     assert rbd.node() == {"driver": "rbd", "filename": r"rbd:pool/image:conf=\/a\:b\@c\=d"}
@@ -244,6 +268,7 @@ def test_nodes_are_those_of_qemu() -> None:
         ("nbd:unix:/s:exportname=v", "nbd+unix:///v?socket=/s"),
         ("nbd:unix:/run/../s", "nbd+unix:///?socket=/s"),
         (f"iscsi://host/{IQN}/0", f"iscsi://HOST:3260/{IQN.upper()}/0"),
+        (f"iscsi://host/{IQN}/0", f"iscsi://host/{IQN}/0?user=joe&password-file=/x"),
         ("rbd:pool/image:id=a", "rbd:pool/image:id=b"),
         ("rbd:pool/image", "rbd:pool/image:conf=/etc/ceph/ceph.conf"),
         ("/x/../y", "/y"),

@@ -21,7 +21,7 @@ __all__ = ["sites"]
 
 MIB = 1 << 20
 SIZE = 8 * MIB
-PACE = MIB  # bytes per second of a copy: longer than any attack needs, but for a few
+PACE = 2 * MIB  # bytes per second of a copy: longer than any attack needs, but for a few
 BAD_PARAMETER = 1000
 SD = "44444444-5555-4666-8777-888888888888"
 # What one attack may add to the memory of the agent, unless it fills what clients may fill.

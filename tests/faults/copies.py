@@ -61,11 +61,14 @@ class Copies:
         limit: int | None = None,
         stall_time: float = STALL_TIME,
         verify: bool = False,
+        is_zero: bool = False,
+        sparse: bool = False,
         seen: Seen = ignore,
     ) -> Job:
         """A job that copies; a missing file is created where `target` says.
 
-        limit: bytes per second. seen: gets every progress as the copy reports it.
+        limit: bytes per second. is_zero, sparse: what is said of the target. seen: gets every
+        progress as the copy reports it.
         """
         lease = LeaseRef(UUID(self.domain.id), job_id)
         read = CopyDataExternalEndpoint.read
@@ -77,7 +80,13 @@ class Copies:
             ),
             destination=read(
                 ExternalEndpoint(
-                    url=str(target), format=format, lease=lease, generation=generation, create=True
+                    url=str(target),
+                    format=format,
+                    lease=lease,
+                    generation=generation,
+                    sparse=sparse,
+                    create=True,
+                    is_zero=is_zero,
                 )
             ),
             create_under=(str(Path(target).parent),) if str(target).startswith("/") else (),

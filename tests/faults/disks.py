@@ -67,18 +67,32 @@ def loop_device(file: Path, *options: str) -> Iterator[Path]:
 @contextmanager
 def small_file_system(folder: Path, size: int) -> Iterator[Path]:
     """The folder of an ext4 of `size` bytes on a loop device."""
-    need_root()
-    image = folder / "small.ext4"
+    with file_system(folder, "ext4", size, "-O", "^has_journal", "-m", "0") as mounted:
+        yield mounted
+
+
+@contextmanager
+def file_system(folder: Path, kind: str, size: int, *options: str) -> Iterator[Path]:
+    """The folder of a new file system of `size` bytes on a loop device, made with mkfs.KIND."""
+    image = folder / f"small.{kind}"
     with image.open("wb") as file:
         file.truncate(size)
-    tool(["mkfs.ext4", "-q", "-O", "^has_journal", "-m", "0", str(image)])
-    mounted = folder / "small"
-    mounted.mkdir()
-    tool(["mount", "-o", "loop", str(image), str(mounted)])
+    with mounted(image, kind, *options) as place:
+        yield place
+
+
+@contextmanager
+def mounted(image: Path, kind: str, *options: str) -> Iterator[Path]:
+    """Make a file system in a file or device and mount it."""
+    need_root()
+    tool([f"mkfs.{kind}", "-q", *options, str(image)])
+    place = image.parent / f"on-{image.name}"
+    place.mkdir()
+    tool(["mount", "-o", "loop", str(image), str(place)])
     try:
-        yield mounted
+        yield place
     finally:
-        tool(["umount", "--lazy", str(mounted)])
+        tool(["umount", "--lazy", str(place)])
 
 
 def _wait_mounted(process: "subprocess.Popen[bytes]", path: Path) -> None:

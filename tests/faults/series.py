@@ -109,9 +109,14 @@ class Series:
                 raise AssertionError((self.agent.folder / "agent.err").read_text()) from None
 
     async def _running(self) -> None:
-        with trio.fail_after(60):
-            while len(self.agent.workers) < self.copies:  # noqa: ASYNC110
-                await trio.sleep(0.01)
+        """Wait until every job has begun; on a slow machine the first ones have ended by then."""
+        with trio.fail_after(200):
+            while "pending" in await self._statuses():  # noqa: ASYNC110
+                await trio.sleep(0.02)
+
+    async def _statuses(self) -> set[str]:
+        infos = await self._asked("infos")
+        return {one["status"] for one in infos.values()}
 
     async def _kill(self) -> None:
         kinds = ["worker", "worker", "tool", "tool", "agent", "warm parent", "both"]

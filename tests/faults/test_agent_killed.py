@@ -99,6 +99,23 @@ async def test_a_job_that_waited_runs_in_the_next_life(agent: AgentProcess, plac
     await assert_ended(agent, place, job_id, "done")
 
 
+async def test_a_drain_outlives_the_agent_until_it_is_taken_back(
+    agent: AgentProcess, place: Place
+) -> None:
+    running = await submitted(agent, place, limit=SOON)
+    await copying(agent, place, running)
+    with pytest.raises(Failed, match="NotDrained"):
+        await agent("call", "Host.drain", {"timeout": 0})
+    waiting = await submitted(agent, place)
+    await again(agent)
+    await assert_ended(agent, place, running, "done")
+    await agent("call", "Host.drain", {})
+    assert await agent.status(waiting) == "pending"
+    await agent("call", "Host.resume", {})
+    await again(agent)
+    await assert_ended(agent, place, waiting, "done")
+
+
 @pytest.mark.parametrize("delay", [0, 0.002, 0.004, 0.006, 0.01, 0.015, 0.02, 0.03])
 async def test_a_job_whose_worker_was_being_started_ends(
     agent: AgentProcess, place: Place, delay: float

@@ -57,6 +57,9 @@ EVENTS = b"SUBSCRIBE\ndestination:jms.queue.events\nack:auto\nid:e\n\n\0"
 TO = {"destination": "jms.topic.vdsm_requests", "reply-to": "R"}
 
 
+FRAME_TIME = 30.0  # seconds, `frame` of docs/wire.md
+
+
 def request(method: str, /, id: Any = 1, **params: Any) -> bytes:
     body = {"jsonrpc": "2.0", "method": method, "params": params, "id": id}
     return Frame("SEND", TO, json.dumps(body).encode()).encoded()
@@ -135,7 +138,7 @@ def test_random_and_mutated_frames(agent: Served, others: Bystander) -> None:
             others.check()
             others.copying()
 
-    @settings(max_examples=60 if full() else 2)
+    @settings(max_examples=80 if full() else 2)
     @given(st.integers(1, 255))
     def flip(by: int) -> None:
         for at in range(len(SESSION)):
@@ -168,6 +171,23 @@ def test_half_frames_of_more_than_all_clients_may_fill(agent: Served, others: By
                 told(one, "MESSAGE", 2)  # its own, and that of the ping
                 answered += 1
         assert answered > 100
+
+
+@pytest.mark.full
+def test_a_frame_that_comes_byte_by_byte_is_not_waited_for(
+    agent: Served, others: Bystander
+) -> None:
+    began = time.monotonic()
+    with others.unhurt(), many(agent, 100, CONNECT, b"SEND\ndestination:R\n\n") as clients:
+        while clients and time.monotonic() < began + 2 * FRAME_TIME:
+            for one in list(clients):
+                try:
+                    one.plug.sendall(b"x")
+                except (BrokenPipeError, ConnectionResetError):
+                    assert [frame.command for frame in one.rest()] == ["CONNECTED", "ERROR"]
+                    clients.remove(one)
+            time.sleep(0.5)
+        assert not clients
 
 
 @pytest.mark.parametrize(

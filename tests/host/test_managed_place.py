@@ -13,7 +13,7 @@ from host.managed_place import Garbage, NotThere, Place, place
 from protocol.errors import ManagedVolumeUnsupportedDevice
 from tests.managed import loop_device
 from tests.servers import MIB, garbage, qemu_nbd, raw_image, silent
-from tests.tgt import free_port
+from tests.tgt_server import free_port
 
 VOL = "vol-1"
 IQN = "iqn.2026-01.org.example:disk"

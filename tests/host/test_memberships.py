@@ -234,6 +234,7 @@ async def test_a_client_that_deactivates_the_domain_ends_the_tries(
     with trio.fail_after(WAIT):
         await host.call("StorageDomain.deactivate", storagedomainID=SD)
     assert left == [SD]
+    assert SD not in host.host.turns._own
     fake.hangs = False
     await trio.sleep(0.1)
     assert (fake.tried, fake.joined) == ([SD], {})

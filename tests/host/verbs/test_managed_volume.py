@@ -55,7 +55,7 @@ async def attach(host: AHost, told: dict[str, Any], vol_id: str | None = None) -
 async def copied(host: AHost, url: str, size: int = 2 * MIB) -> dict[str, Any]:
     """Copy a pattern to what a client names; how the job ended."""
     if not host.mount.exists():
-        await host.domain()
+        await host.domain(leases=8)
     raw_image(host.disks / "source", size, data=pattern(size))
     job_id = await host.lease()
     ends = {"source": external(host.disks / "source"), "destination": external(url, job_id)}
@@ -112,11 +112,11 @@ async def test_the_codes_are_those_that_clients_know(
     vol_id = new_id()
     with pytest.raises(UnsupportedOperation) as unsupported:
         await attach(strict, connection("nonsense"))
+    vendor.script("attach", "sys.exit('no')")
     with pytest.raises(ManagedVolumeHelperFailed) as failed:
-        vendor.script("attach", "sys.exit('no')")
         await attach(strict, connection())
+    vendor.attaches("/dev/sda")
     with pytest.raises(ManagedVolumeUnsupportedDevice) as device_of_one_path:
-        vendor.attaches("/dev/sda")
         await attach(strict, connection("iscsi"))
     with loop_device(tmp_path) as device:
         vendor.attaches(device)
@@ -161,8 +161,8 @@ async def test_a_monitor_sees_volumes_but_changes_none(
             ("attach_volume", {"vol_id": new_id(), "connection_info": connection()}),
             ("detach_volume", {"vol_id": made["vol_id"]}),
         ):
+            call = Call(f"ManagedVolume.{method}", params, "flow", Peer("monitor", "test"))
             with pytest.raises(Forbidden):
-                call = Call(f"ManagedVolume.{method}", params, "flow", Peer("monitor", "test"))
                 await strict.dispatch(call)
         strict.role = "engine"
         await strict.call("ManagedVolume.detach_volume", vol_id=made["vol_id"])

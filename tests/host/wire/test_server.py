@@ -35,6 +35,7 @@ from tests.host.wire.serving import (
     talking,
 )
 
+MANY = 1 << 20  # bytes
 EVENTS = b"SUBSCRIBE\ndestination:jms.queue.events\nack:auto\nid:e\n\n\0"
 
 
@@ -341,6 +342,22 @@ async def test_a_client_that_reads_nothing_of_an_answer_is_dropped_in_time() -> 
         await client.say(PING)
         await until(lambda: server.memory > 1 << 20)
         await until(lambda: not server.sessions)
+
+
+async def test_of_a_client_that_was_dropped_nothing_is_kept() -> None:
+    """Not even until its cycles are collected."""
+
+    async def dispatch(call: Call) -> Any:
+        return "x" * MANY
+
+    limits = replace(DEFAULT, outbox=3 * MANY)
+    async with serving(dispatch, limits=limits) as (server, address), talking(address) as client:
+        (session,) = server.sessions
+        with suppress(trio.BrokenResourceError):
+            await client.say(PING * 9, PING[:-1])
+        await until(lambda: not server.sessions)
+        assert session.outbox.frames == session.outbox.size == 0
+        assert session.held == 0
 
 
 async def test_half_a_frame_is_not_kept_for_ever() -> None:

@@ -1,0 +1,1 @@
+"""Adapters of ours: programs that make, connect and remove volumes of one kind of storage."""

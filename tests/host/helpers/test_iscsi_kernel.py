@@ -1,0 +1,270 @@
+"""Units of iSCSI targets as devices of a kernel that has an initiator.
+
+The kernels of test machines have none: iscsiadm, multipath and what the kernel shows in sysfs are
+played by programs that keep the same files, names and exit statuses.
+"""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from endpoints.url import IscsiUrl
+from host.helpers import iscsi, iscsi_kernel
+from host.helpers.failure import Failed
+from processes import iscsiadm, multipath
+from processes.iscsiadm import Credentials
+from protocol.errors import ToolFailed
+
+IQN = "iqn.2026-01.org.example:volumes"
+ONE = IscsiUrl("10.0.0.1", 3260, IQN, 1)
+SECOND_PATH = IscsiUrl("fd00::1", 3260, IQN, 1)
+WWID = "36001405aabbccdd"
+
+_KERNEL = """\
+#!{python} -I
+import json, os, pathlib, shutil, sys
+root = pathlib.Path({root!r})
+name, words = os.path.basename(sys.argv[0]), sys.argv[1:]
+with open(root / "calls", "a") as calls:
+    calls.write(json.dumps([name, *words]) + "\\n")
+facts = json.loads((root / "facts").read_text())
+if name == "multipathd":
+    sys.exit(0 if facts["multipathd"] else 1)
+if name == "multipath":
+    if facts["in_use"]:
+        sys.exit("Nov 21 | " + words[1] + ": map in use")
+    for holder in (root / "block").glob("*/holders/*"):
+        if (holder / "dm" / "name").read_text().strip() == words[1]:
+            shutil.rmtree(holder)
+    sys.exit(0)
+target, portal = words[words.index("-T") + 1], words[words.index("-p") + 1]
+address, _, port = portal.rpartition(":")
+address = address.strip("[]")
+number = 1 + sum(map(ord, portal)) % 7
+session = root / f"session/session{{number}}"
+connection = root / f"connection/connection{{number}}:0"
+record = root / "nodes" / target / f"{{address}},{{port}},1" / "default"
+if words[-2:] == ["-o", "new"]:
+    record.parent.mkdir(parents=True, exist_ok=True)
+    lines = ["# BEGIN RECORD", "node.name = " + target, "node.session.auth.authmethod = None"]
+    record.write_text("\\n".join([*lines, "# END RECORD", ""]))
+elif "update" in words:
+    record.write_text(record.read_text() + words[-3] + " = " + words[-1] + "\\n")
+elif words[-1] == "--login":
+    if portal in facts["dead"]:
+        print("iscsiadm: cannot make connection to " + address, file=sys.stderr)
+        sys.exit(4)
+    if facts["password"] and facts["password"] not in record.read_text():
+        print("iscsiadm: login failed to authenticate with target", file=sys.stderr)
+        sys.exit(24)
+    if session.exists():
+        sys.exit(15)
+    connection.mkdir(parents=True)
+    for key in ("address", "persistent_address"):
+        (connection / key).write_text(address + "\\n")
+    for key in ("port", "persistent_port"):
+        (connection / key).write_text(port + "\\n")
+    for lun in facts["luns"]:
+        disk = f"sd{{number}}{{lun}}"
+        unit = f"device/target{{number}}:0:0/{{number}}:0:0:{{lun}}/block/{{disk}}"
+        (session / unit).mkdir(parents=True)
+        (session / "targetname").write_text(target + "\\n")
+        (root / f"block/{{disk}}/device").mkdir(parents=True)
+        (root / f"block/{{disk}}/device/delete").touch()
+        dm = root / f"block/{{disk}}/holders/dm-{{lun}}/dm"
+        if facts["mapped"]:
+            dm.mkdir(parents=True)
+            (dm / "uuid").write_text("mpath-" + facts["wwid"] + str(lun) + "\\n")
+            (dm / "name").write_text(facts["wwid"] + str(lun) + "\\n")
+elif words[-1] == "--logout":
+    if not session.exists():
+        sys.exit(21)
+    shutil.rmtree(session)
+    shutil.rmtree(connection)
+elif words[-1] == "delete":
+    if not record.exists():
+        sys.exit(21)
+    shutil.rmtree(record.parent)
+"""
+
+
+class Kernel:
+    """What the kernel, open-iscsi and multipathd have."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.known: dict[str, Any] = {
+            "multipathd": True, "in_use": False, "mapped": True, "dead": [], "luns": [1],
+            "password": "", "wwid": WWID,
+        }  # fmt: skip
+        self.set()
+
+    def set(self, **facts: Any) -> None:
+        self.known |= facts
+        (self.root / "facts").write_text(json.dumps(self.known))
+
+    @property
+    def calls(self) -> list[list[str]]:
+        lines = (self.root / "calls").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+    @property
+    def sessions(self) -> int:
+        return len(list((self.root / "session").iterdir()))
+
+    @property
+    def records(self) -> list[Path]:
+        return [path for path in (self.root / "nodes").rglob("*") if path.is_file()]
+
+    @property
+    def maps(self) -> list[Path]:
+        return list((self.root / "block").glob("*/holders/*"))
+
+    def forget(self, disk: str) -> None:
+        """As a write to `delete` makes it."""
+        shutil.rmtree(self.root / "block" / disk)
+        for unit in (self.root / "session").glob(f"*/device/*/*/block/{disk}"):
+            shutil.rmtree(unit.parents[1])
+
+    def nothing_is_left(self) -> None:
+        assert (self.sessions, self.records, self.maps) == (0, [], [])
+
+
+@pytest.fixture
+def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    for name in ("bin", "session", "connection", "nodes", "block", "tcp"):
+        (tmp_path / name).mkdir()
+    for name in ("iscsiadm", "multipath", "multipathd"):
+        program = tmp_path / "bin" / name
+        program.write_text(
+            _KERNEL.format(python=os.path.realpath(sys.executable), root=str(tmp_path))
+        )
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setattr(iscsiadm, "TRANSPORT", tmp_path / "tcp")
+    monkeypatch.setattr(iscsiadm, "SESSIONS", tmp_path / "session")
+    monkeypatch.setattr(iscsiadm, "CONNECTIONS", tmp_path / "connection")
+    monkeypatch.setattr(iscsiadm, "RECORDS", (tmp_path / "nowhere", tmp_path / "nodes"))
+    monkeypatch.setattr(multipath, "BLOCK", tmp_path / "block")
+    monkeypatch.setattr(iscsi_kernel, "DISK_TIME", 0.3)
+    made = Kernel(tmp_path)
+    monkeypatch.setattr(iscsiadm, "remove", made.forget)
+    return made
+
+
+async def test_a_unit_is_a_multipath_device_by_all_its_paths(kernel: Kernel) -> None:
+    units = (ONE, SECOND_PATH)
+    found = await iscsi_kernel.attach(units, None)
+    assert found["path"] == f"/dev/mapper/{WWID}1"
+    assert found["multipath_id"] == f"{WWID}1"
+    assert len(found["disks"]) == kernel.sessions == 2
+    assert await iscsi_kernel.attach(units, None) == found  # once more is the same
+    assert kernel.sessions == 2
+    await iscsi_kernel.detach(units)
+    kernel.nothing_is_left()
+    await iscsi_kernel.detach(units)
+
+
+async def test_a_path_that_is_dead_is_passed_over(kernel: Kernel) -> None:
+    kernel.set(dead=["10.0.0.1:3260"])
+    found = await iscsi_kernel.attach((ONE, SECOND_PATH), None)
+    assert found["multipath_id"] == f"{WWID}1"
+    await iscsi_kernel.detach((ONE, SECOND_PATH))
+    kernel.nothing_is_left()
+    with pytest.raises(Failed, match=r"cannot make connection to 10\.0\.0\.1"):
+        await iscsi_kernel.attach((ONE,), None)
+    kernel.nothing_is_left()
+
+
+async def test_disks_without_a_multipath_device_are_given_back(kernel: Kernel) -> None:
+    kernel.set(mapped=False)
+    with pytest.raises(Failed, match="no multipath device"):
+        await iscsi_kernel.attach((ONE,), None)
+    kernel.nothing_is_left()
+
+
+async def test_the_secret_of_chap_stands_in_the_record_and_in_no_command(kernel: Kernel) -> None:
+    kernel.set(password="node.session.auth.password = TOPSECRET")
+    found = await iscsi_kernel.attach((ONE,), Credentials("joe", "TOPSECRET"))
+    assert found["multipath_id"] == f"{WWID}1"
+    [record] = kernel.records
+    lines = record.read_text().splitlines()
+    assert "node.session.auth.authmethod = CHAP" in lines
+    assert "node.session.auth.authmethod = None" not in lines
+    assert "node.session.auth.username = joe" in lines
+    assert "node.startup = manual" in lines
+    assert record.stat().st_mode & 0o777 == 0o600
+    assert "TOPSECRET" not in json.dumps(kernel.calls)
+    await iscsi_kernel.detach((ONE,))
+    kernel.nothing_is_left()
+
+
+async def test_a_wrong_password_leaves_nothing(kernel: Kernel) -> None:
+    kernel.set(password="node.session.auth.password = TOPSECRET")
+    with pytest.raises(Failed, match="failed to authenticate"):
+        await iscsi_kernel.attach((ONE,), Credentials("joe", "GUESSED"))
+    kernel.nothing_is_left()
+
+
+async def test_a_device_that_is_open_keeps_its_session(kernel: Kernel) -> None:
+    await iscsi_kernel.attach((ONE,), None)
+    kernel.set(in_use=True)
+    with pytest.raises(ToolFailed, match="map in use"):
+        await iscsi_kernel.detach((ONE,))
+    assert (kernel.sessions, len(kernel.maps)) == (1, 1)
+    kernel.set(in_use=False)
+    await iscsi_kernel.detach((ONE,))
+    kernel.nothing_is_left()
+
+
+async def test_a_session_with_another_unit_goes_on(kernel: Kernel) -> None:
+    other = IscsiUrl(ONE.host, ONE.port, IQN, 2)
+    kernel.set(luns=[1, 2])
+    await iscsi_kernel.attach((ONE,), None)
+    await iscsi_kernel.attach((other,), None)
+    await iscsi_kernel.detach((ONE,))
+    assert (kernel.sessions, len(kernel.maps)) == (1, 1)
+    assert kernel.maps[0].name == "dm-2"
+    await iscsi_kernel.detach((other,))
+    kernel.nothing_is_left()
+
+
+async def test_the_helper_takes_this_way_when_there_is_one(kernel: Kernel, tmp_path: Path) -> None:
+    data = {"target_portal": "10.0.0.1:3260", "target_iqn": IQN, "target_lun": 1}
+    found = await iscsi.attach(data, tmp_path / "access")
+    assert found["type"] == "block"
+    await iscsi.detach(data, found, tmp_path / "access")
+    kernel.nothing_is_left()
+    await iscsi.attach(data, tmp_path / "access")
+    await iscsi.detach(data, None, tmp_path / "access")  # of an attach that was cut off
+    kernel.nothing_is_left()
+
+
+@pytest.mark.parametrize("without", ["multipathd", "iscsiadm", "initiator"])
+async def test_without_all_of_it_there_is_no_such_way(kernel: Kernel, without: str) -> None:
+    assert await iscsi_kernel.usable()
+    if without == "multipathd":
+        kernel.set(multipathd=False)
+    elif without == "iscsiadm":
+        (kernel.root / "bin" / "iscsiadm").unlink()
+        os.environ["PATH"] = f"{kernel.root}/bin"
+    else:
+        iscsiadm.TRANSPORT.rmdir()
+    assert not await iscsi_kernel.usable()
+
+
+def test_the_kernel_is_told_to_forget_a_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(iscsiadm, "BLOCK", tmp_path)
+    delete = tmp_path / "sda" / "device" / "delete"
+    delete.parent.mkdir(parents=True)
+    delete.touch()
+    iscsiadm.remove("sda")
+    iscsiadm.remove("sdb")  # it has gone by itself
+    assert delete.read_text() == "1"
