@@ -6,17 +6,18 @@ from typing import Any
 import trio
 
 from cli import exits
-from cli.confirming import Doubtful, confirm
+from cli.confirming import confirm
 from cli.copy_ended import story
 from cli.interrupt import Interrupt
 from cli.job_following import HostJob, followed
-from cli.output import Output, explained
+from cli.job_left import left
+from cli.output import Output
 from cli.progress import follow
 from cli.remote import Remote
 from cli.request import Order
 from cli.submission import Options, Submission, begun
 from jobs.status import Status
-from protocol.errors import ActionStopped, Error, NoSuchJob
+from protocol.errors import ActionStopped, Error
 
 
 async def submitted(
@@ -29,16 +30,17 @@ async def submitted(
         out.result(_facts(made), made.job_id)
         return exits.OK
     job = HostJob(made.job_id, made.description)
-    lost = await _waited(made, job, out, interrupt)
-    if lost is not None and job.status not in (Status.FAILED, Status.ABORTED):
-        return _left(made, job, lost, out)
-    return _ended(made, job, out)
+    lost, stopped = await _waited(made, job, out, interrupt)
+    known = job.status.ended and not (lost or stopped)
+    if known or job.status in (Status.FAILED, Status.ABORTED):
+        return _ended(made, job, out)
+    return left(made, job, lost, out, stopped=f"job {job.id} is not waited for any more")
 
 
 async def _waited(
     made: Submission, job: HostJob, out: Output, interrupt: Interrupt
-) -> Error | None:
-    """Wait for the end of the job, or for a signal; why its end is not known."""
+) -> tuple[Error | None, bool]:
+    """Wait for the end of the job; why that is not known, and whether a signal came first."""
     said = deque([f"job {job.id}: {job.description}, by {made.remote.name}"])
     lost: Error | None = None
     with trio.CancelScope() as scope:
@@ -52,27 +54,11 @@ async def _waited(
             except Error as e:
                 lost = e
             nursery.cancel_scope.cancel()
-    return ActionStopped() if scope.cancelled_caught else lost
+    return lost, scope.cancelled_caught
 
 
 def _facts(made: Submission) -> dict[str, Any]:
     return {**made.tracking.names, "host": made.remote.name}
-
-
-def _left(made: Submission, job: HostJob, error: Error, out: Output) -> int:
-    if out.json:
-        out.error(error, {**_facts(made), "job": job.info(), "look": made.look})
-    else:
-        out.warn(_why(job, error, made.look))
-    if isinstance(error, (Doubtful, NoSuchJob)):
-        return exits.UNRESOLVED  # the job was there before
-    return exits.before_job(error)
-
-
-def _why(job: HostJob, error: Error, look: str) -> str:
-    if isinstance(error, Doubtful):
-        return str(error)
-    return f"job {job.id} is not waited for any more: {explained(error)}; {look}"
 
 
 def _ended(made: Submission, job: HostJob, out: Output) -> int:

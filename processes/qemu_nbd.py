@@ -25,7 +25,7 @@ SOCKET_LIMIT = 107  # bytes of a path, unix(7)
 async def serve(node: Node, socket: str, export: str) -> None:
     """Start a server of `node` for any number of clients; it listens when this returns.
 
-    The socket may be there, of a server that is gone. Raises BadOutput, and the classes of ToolFailed.
+    The socket may be there, of a server that is gone. Raises BadOutput, and what `run` does.
     """
     argv = [NAME, "-t", "--shared=0", "-k", socket, "-x", export, "--discard=unmap"]
     await run([*argv, "--pid-file", f"{socket}.pid", "--fork", ref(node)], limits=START)

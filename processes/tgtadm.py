@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 import trio
 
 from processes.tool import Limits, run
-from protocol.errors import ToolFailed, ToolStalled
+from protocol.errors import BadOutput, ToolFailed, ToolStalled
 
 SECONDS = 30.0
 LIMITS = Limits(seconds=SECONDS)
@@ -74,8 +74,12 @@ class Tgtd:
     socket: str = SOCKET
 
     async def targets(self) -> dict[str, Target]:
-        """All targets by name."""
-        return parse(await self._run("show", "target"))
+        """All targets by name. Raises BadOutput."""
+        shown = await self._run("show", "target")
+        found = parse(shown)
+        if shown.strip() and not found:
+            raise BadOutput("tgtadm", "there is no target in it")
+        return found
 
     async def new_target(self, tid: int, name: str) -> None:
         await self._run("new", "target", "--tid", str(tid), "-T", name)

@@ -20,6 +20,7 @@ from tests.servers import MIB, nbdkit, qemu_nbd, raw_image
 from tests.tgt_server import TgtServer, tgt_server
 
 IQN = "iqn.2026-01.org.example:volumes"
+LUN = ("--lun", "1")
 TOOLS = {
     "file": ["qemu-img"],
     "device": ["qemu-img", "losetup"],
@@ -113,19 +114,15 @@ class Storage:
     def tgtd(self) -> TgtServer:
         if self._tgtd is None:
             self._tgtd = self._stack.enter_context(tgt_server())
-            tgtadm(self._tgtd, "new", "target", "-T", IQN)
-            tgtadm(self._tgtd, "bind", "target", "-I", "ALL")
         return self._tgtd
 
     @contextmanager
     def _iscsi(self, image: Path, *, thin: bool) -> Iterator[Volume]:
-        unit = ("logicalunit", "--lun", "1")
-        tgtadm(self.tgtd, "new", *unit, "-b", str(image))
-        tgtadm(self.tgtd, "update", *unit, "--params", f"thin_provisioning={int(thin)}")
+        url = unit(self.tgtd, image, thin=thin)
         try:
-            yield Volume(f"iscsi://{self.tgtd.portal}/{IQN}/1", image.parent, image)
+            yield Volume(url, image.parent, image)
         finally:
-            tgtadm(self.tgtd, "delete", *unit)
+            tgtadm(self.tgtd, "delete", "target", "--force")
 
     @contextmanager
     def _rbd(self, folder: Path, size: int, old: bytes, offset: int) -> Iterator[Volume]:
@@ -192,6 +189,18 @@ def storage(
         yield made
     finally:
         made.close()
+
+
+def unit(server: TgtServer, image: Path, *, thin: bool = True) -> str:
+    """The url of a new target, its only one, whose unit 1 is `image`; everybody is let in.
+
+    thin: it can give space back, and tells where it has none.
+    """
+    tgtadm(server, "new", "target", "-T", IQN)
+    tgtadm(server, "new", "logicalunit", *LUN, "-b", str(image))
+    tgtadm(server, "update", "logicalunit", *LUN, "--params", f"thin_provisioning={int(thin)}")
+    tgtadm(server, "bind", "target", "-I", "ALL")
+    return f"iscsi://{server.portal}/{IQN}/1"
 
 
 def tgtadm(server: TgtServer, op: str, mode: str, *words: str) -> str:

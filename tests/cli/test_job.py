@@ -1,5 +1,6 @@
 """`leasehold job submit|list|show|abort|delete`, beside a real agent."""
 
+import signal
 import uuid
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.cli.hosted import HostCli
-from tests.cli.run import Cli
+from tests.cli.run import Cli, ended, until
 
 pytestmark = pytest.mark.tools("qemu-img")
 
@@ -66,6 +67,19 @@ def test_a_submit_that_waits_fails_when_the_job_does(shared_agent: HostCli) -> N
     told = shared_agent(*arguments, "--json")
     assert (told.code, told.error["code"]) == (1, 4101)
     assert told.error["data"]["job"]["status"] == "failed"
+
+
+def test_a_signal_ends_the_waiting_and_not_the_job(shared_agent: HostCli) -> None:
+    target, job_id = shared_agent.target(), str(uuid.uuid4())
+    options = ("--source-format", "raw", "--limit", "1M", "--job-id", job_id, "--wait")
+    with shared_agent.started("job", "submit", shared_agent.disk(40), target, *options) as process:
+        until(target.exists)
+        process.send_signal(signal.SIGINT)
+        told = ended(process)
+    assert told.code == 4
+    assert f"job {job_id} is not waited for any more; look with " in told.err
+    shared_agent.reached(job_id, "running")
+    shared_agent.abort(job_id)
 
 
 def test_a_copy_that_is_refused_leaves_no_lease(shared_agent: HostCli, tmp_path: Path) -> None:

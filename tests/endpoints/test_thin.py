@@ -17,7 +17,7 @@ OBJECT = 4 * MIB  # what rbd gives out
 SLACK = 2 * MIB  # what a file system needs to find the pieces
 PLACES = 8
 
-KINDS = ["file", "xfs", "nbd", "nbd, one connection", "nbd, no extents", "iscsi", "rbd"]
+KINDS = ["file", "xfs", "nbd", "nbd, one connection", "iscsi", "rbd"]
 
 
 def marks(kind: str) -> list[pytest.MarkDecorator]:

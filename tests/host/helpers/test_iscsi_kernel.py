@@ -245,6 +245,16 @@ async def test_the_helper_takes_this_way_when_there_is_one(kernel: Kernel, tmp_p
     kernel.nothing_is_left()
 
 
+async def test_a_volume_that_was_attached_by_its_url_is_none_of_the_kernels(
+    kernel: Kernel, tmp_path: Path
+) -> None:
+    """open-iscsi was installed since, say; its session to that target is another matter."""
+    data = {"target_portal": "10.0.0.1:3260", "target_iqn": IQN, "target_lun": 1}
+    await iscsi.attach(data, tmp_path / "access")
+    await iscsi.detach(data, {"type": "url", "path": "iscsi://..."}, tmp_path / "access")
+    assert (kernel.sessions, len(kernel.maps)) == (1, 1)
+
+
 @pytest.mark.parametrize("without", ["multipathd", "iscsiadm", "initiator"])
 async def test_without_all_of_it_there_is_no_such_way(kernel: Kernel, without: str) -> None:
     assert await iscsi_kernel.usable()

@@ -1,7 +1,7 @@
 """os-brick, for drivers that are not ours: a stand-in for its package, in a Python of its own."""
 
 import json
-import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,19 +10,6 @@ import pytest
 
 from tests.host.helpers.calls import Called, call
 
-_PYTHON = """\
-#!{python} -I
-import runpy, sys
-sys.path.insert(0, {package!r})
-words = sys.argv[1:]
-while words[0] in ("-I", "-W", "ignore"):
-    del words[0]
-if words[0] == "-c":
-    exec(words[1])
-else:
-    sys.argv = words
-    runpy.run_path(words[0], run_name="__main__")
-"""
 _PACKAGE = {
     "oslo_config/cfg.py": "CONF = 'the configuration'\n",
     "oslo_concurrency/lockutils.py": "def set_defaults(path): pass\n",
@@ -68,20 +55,20 @@ class InitiatorConnector:
 
 @pytest.fixture
 def brick(tmp_path: Path) -> Path:
-    """The folder of the stand-in."""
+    """An environment with the stand-in."""
+    made = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", made], check=True)
+    [packages] = made.glob("lib/python3*/site-packages")
+    (tmp_path / "package").symlink_to(packages)
     for name, text in _PACKAGE.items():
-        path = tmp_path / "package" / name
+        path = packages / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    python = tmp_path / "python"
-    real = os.path.realpath(sys.executable)
-    python.write_text(_PYTHON.format(python=real, package=str(tmp_path / "package")))
-    python.chmod(0o755)
     return tmp_path
 
 
 def ask(brick: Path, command: str, told: Any = None) -> Called:
-    environment = {"LEASEHOLD_MANAGED_OS_BRICK": str(brick / "python")}
+    environment = {"LEASEHOLD_MANAGED_OS_BRICK": str(brick / "environment/bin/python")}
     return call(command, told, access=brick / "access", environment=environment)
 
 

@@ -39,8 +39,8 @@ def test_an_input_that_is_none_is_told(command: str, told: str, tmp_path: Path) 
 
 
 def test_an_input_without_end_is_not_read_whole(tmp_path: Path) -> None:
-    endless = '{"driver_volume_type": "' + "x" * (2 << 20) + '"}'
-    assert "standard input" in call("attach", endless, access=tmp_path / "access").failure
+    long = {**FILE, "more": "x" * (2 << 20)}
+    assert "standard input" in call("attach", long, access=tmp_path / "access").failure
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,13 @@ async def test_a_number_that_is_used_by_another_image_is_not_unmapped(
     await rbd.attach({**DATA, "name": "volumes/volume-2"}, tmp_path / "other")
     await rbd.detach(DATA, {"type": "block", "path": "/dev/rbd0"}, tmp_path / "access")
     assert os.listdir(bus / "devices") == ["0"]
+
+
+async def test_a_device_that_somebody_else_has_made_of_it_stays(bus: Path, tmp_path: Path) -> None:
+    found = await rbd.attach(DATA, tmp_path / "access")
+    shutil.copytree(bus / "devices" / "0", bus / "devices" / "1")
+    await rbd.detach(DATA, found, tmp_path / "access")
+    assert os.listdir(bus / "devices") == ["1"]
 
 
 async def test_a_device_that_is_open_stays_and_so_do_its_files(bus: Path, tmp_path: Path) -> None:

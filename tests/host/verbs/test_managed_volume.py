@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from host.config import Config, Endpoints, Folders, Managed, Storage
 from host.wire.call import Call, Peer
@@ -26,6 +28,7 @@ from tests.tgt import tgt
 
 NO_DOMAIN = "00000000-0000-0000-0000-000000000000"
 FILE = {"driver_volume_type": "file"}
+NBD = pytest.mark.tools("qemu-img", "qemu-nbd", "nbdcopy", "nbdinfo")
 
 
 @pytest.fixture
@@ -266,6 +269,62 @@ async def test_a_volume_is_not_detached_while_a_job_uses_it(strict: AHost, tmp_p
             await strict.call("Job.abort", job_id=job_id)
             assert (await strict.ended(job_id))["status"] == "aborted"
         assert await strict.call("ManagedVolume.detach_volume", vol_id=vol_id) is True
+
+
+@NBD
+@pytest.mark.parametrize("end", ["source", "destination"])
+async def test_a_volume_is_not_detached_before_a_job_that_names_it(
+    strict: AHost, tmp_path: Path, end: str
+) -> None:
+    with qemu_nbd(raw_image(tmp_path / "volume", MIB), tmp_path) as server:
+        made = await attach(strict, {**FILE, "data": {"url": server.url}})
+        await strict.domain()
+        raw_image(strict.disks / "other", MIB)
+        names = {"source": strict.disks / "other", "destination": strict.disks / "other"}
+        names |= {end: made["path"]}
+        job_id = await strict.lease()
+        ends = {
+            "source": external(names["source"]),
+            "destination": external(names["destination"], job_id),
+        }
+        strict.host.agent.queue.paused = True
+        await strict.call("SDM.copy_data", job_id=job_id, **ends)
+        with pytest.raises(ManagedVolumeInUse):
+            await strict.call("ManagedVolume.detach_volume", vol_id=made["vol_id"])
+        strict.host.agent.queue.paused = False
+        assert (await strict.ended(job_id))["status"] == "done"
+        await strict.call("ManagedVolume.detach_volume", vol_id=made["vol_id"])
+
+
+@NBD
+async def test_a_volume_is_not_detached_while_a_call_that_names_it_is_checked(
+    strict: AHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, reached, go_on = strict.host.domains.load, trio.Event(), trio.Event()
+
+    async def slow(sd_id: str) -> Any:
+        reached.set()
+        await go_on.wait()
+        return await load(sd_id)
+
+    with qemu_nbd(raw_image(tmp_path / "volume", MIB), tmp_path) as server:
+        made = await attach(strict, {**FILE, "data": {"url": server.url}})
+        await strict.domain()
+        raw_image(strict.disks / "source", MIB)
+        job_id = await strict.lease()
+        ends = {
+            "source": external(strict.disks / "source"),
+            "destination": external(made["path"], job_id),
+        }
+        monkeypatch.setattr(strict.host.domains, "load", slow)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(strict.call, "SDM.copy_data", job_id=job_id, **ends))
+            await reached.wait()
+            with pytest.raises(ManagedVolumeInUse):
+                await strict.call("ManagedVolume.detach_volume", vol_id=made["vol_id"])
+            go_on.set()
+        assert (await strict.ended(job_id))["status"] == "done"
+        await strict.call("ManagedVolume.detach_volume", vol_id=made["vol_id"])
 
 
 async def test_an_adapter_that_is_ours_needs_no_folder(strict: AHost, tmp_path: Path) -> None:
