@@ -106,7 +106,7 @@ class Storage:
             options = ("-m", "reflink=1") if kind == "xfs" else ()
             place = self.folder / f"on-{kind}"
             place.mkdir()
-            made = file_system(place, kind, 1024 * MIB, *options)
+            made = file_system(place, kind, 4096 * MIB, *options)
             self._mounted[kind] = self._stack.enter_context(made)
         return self._mounted[kind]
 

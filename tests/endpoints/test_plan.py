@@ -148,8 +148,9 @@ def test_the_path_taken_is_told() -> None:
     ]
     assert [plan.path_taken for plan in plans] == [
         "qemu-img, qcow2 file to raw file, -t none -T none --target-is-zero -W -m 8",
-        "nbdcopy from qemu-nbd, raw file to raw nbd, --flush, --destination-is-zero",
-        "nbdcopy from qemu-nbd, raw file to raw iscsi through qemu-nbd, --flush",
+        "nbdcopy from qemu-nbd, raw file to raw nbd, --flush, --destination-is-zero,"
+        " --connections=1",
+        "nbdcopy from qemu-nbd, raw file to raw iscsi through qemu-nbd, --flush, --connections=4",
     ]
 
 
