@@ -16,6 +16,7 @@ from protocol.errors import BadOutput, ToolFailed, ToolMissing, ToolStalled
 
 TRANSPORT = Path("/sys/class/iscsi_transport/tcp")
 SESSIONS = Path("/sys/class/iscsi_session")
+HOSTS = Path("/sys/class/scsi_host")
 BLOCK = Path("/sys/block")
 CONNECTIONS = Path("/sys/class/iscsi_connection")
 RECORDS = (Path("/etc/iscsi/nodes"), Path("/var/lib/iscsi/nodes"))  # Debian's, and others'
@@ -57,12 +58,14 @@ async def usable() -> bool:
 
 
 async def make_record(node: Node, credentials: Credentials | None) -> None:
-    """Write down how to reach a node; it is not logged in to at the start of the host.
+    """Write down how to reach a node: it is not logged in to at the start of the host, and of its
+    units only those come that are asked for.
 
     Raises the classes of ToolFailed; ToolStalled, BadOutput, OSError.
     """
     await run([*node.argv, "-o", "new"], limits=TIME)
-    await run([*node.argv, "-o", "update", "-n", "node.startup", "-v", "manual"], limits=TIME)
+    for name in ("node.startup", "node.session.scan"):
+        await run([*node.argv, "-o", "update", "-n", name, "-v", "manual"], limits=TIME)
     if credentials is None:
         return
     records = list(_records(node))
@@ -73,13 +76,19 @@ async def make_record(node: Node, credentials: Credentials | None) -> None:
 
 
 async def log_in(node: Node) -> None:
-    """Begin a session; one that is there is looked through for new units."""
+    """Begin a session, unless there is one. Raises the classes of ToolFailed; ToolStalled."""
     try:
         await run([*node.argv, "--login"], limits=TIME)
     except ToolFailed as e:
         if e.status != SESSION_EXISTS:
             raise
-        await run([*node.argv, "--rescan"], limits=TIME)
+
+
+def scan(node: Node, lun: int) -> None:
+    """Have the kernel look for one unit in the sessions of a node. Raises OSError."""
+    for session in _sessions(node):
+        host = (session / "device").resolve().parent.name
+        (HOSTS / host / "scan").write_text(f"0 0 {lun}")  # channel, target, unit
 
 
 async def log_out(node: Node) -> None:
@@ -95,9 +104,7 @@ async def log_out(node: Node) -> None:
 def disks(node: Node, lun: int | None = None) -> list[str]:
     """The disks, such as `sda`, that came by the sessions of a node, or those of one unit."""
     found = []
-    for session in sorted(SESSIONS.iterdir()) if SESSIONS.is_dir() else ():
-        if _said(session, "targetname") != node.target or node.portal not in _portals(session):
-            continue
+    for session in _sessions(node):
         units = (session / "device").glob(f"target*/*:*:*:{'*' if lun is None else lun}/block/*")
         found += sorted(unit.name for unit in units)
     return found
@@ -107,6 +114,14 @@ def remove(disk: str) -> None:
     """Have the kernel forget a disk that nobody has open. Raises OSError."""
     with suppress(FileNotFoundError):
         (BLOCK / disk / "device" / "delete").write_text("1")
+
+
+def _sessions(node: Node) -> list[Path]:
+    return [
+        session
+        for session in (sorted(SESSIONS.iterdir()) if SESSIONS.is_dir() else ())
+        if _said(session, "targetname") == node.target and node.portal in _portals(session)
+    ]
 
 
 def _portals(session: Path) -> set[str]:

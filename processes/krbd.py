@@ -50,7 +50,7 @@ async def map_(spec: str, *, user: str | None, conf: Path, keyring: Path | None)
 
 async def unmap(device: str) -> None:
     """Raises the classes of ToolFailed: somebody has it open, say."""
-    await run(["rbd", "unmap", device], limits=TIME)
+    await run(["rbd", "unmap", device, "--conf", "/dev/null"], limits=TIME)  # of no cluster
 
 
 def _entries() -> Iterator[Path]:

@@ -31,7 +31,8 @@ async def attach(units: Iterable[IscsiUrl], credentials: Credentials | None) -> 
             reached("helper-attach", "record")
             await iscsiadm.log_in(_node(unit))
             reached("helper-attach", "session")
-        except Error as e:
+            iscsiadm.scan(_node(unit), unit.lun)
+        except (Error, OSError) as e:
             errors.append(str(e))
     name = None if len(errors) == len(units) else await _device(units)
     if name is None:

@@ -17,7 +17,7 @@ from endpoints.url import IscsiUrl
 from host.helpers import iscsi, iscsi_kernel
 from host.helpers.failure import Failed
 from processes import iscsiadm, multipath
-from processes.iscsiadm import Credentials
+from processes.iscsiadm import Credentials, Node
 from protocol.errors import ToolFailed
 
 IQN = "iqn.2026-01.org.example:volumes"
@@ -69,18 +69,8 @@ elif words[-1] == "--login":
         (connection / key).write_text(address + "\\n")
     for key in ("port", "persistent_port"):
         (connection / key).write_text(port + "\\n")
-    for lun in facts["luns"]:
-        disk = f"sd{{number}}{{lun}}"
-        unit = f"device/target{{number}}:0:0/{{number}}:0:0:{{lun}}/block/{{disk}}"
-        (session / unit).mkdir(parents=True)
-        (session / "targetname").write_text(target + "\\n")
-        (root / f"block/{{disk}}/device").mkdir(parents=True)
-        (root / f"block/{{disk}}/device/delete").touch()
-        dm = root / f"block/{{disk}}/holders/dm-{{lun}}/dm"
-        if facts["mapped"]:
-            dm.mkdir(parents=True)
-            (dm / "uuid").write_text("mpath-" + facts["wwid"] + str(lun) + "\\n")
-            (dm / "name").write_text(facts["wwid"] + str(lun) + "\\n")
+    (session / "device").mkdir(parents=True)
+    (session / "targetname").write_text(target + "\\n")
 elif words[-1] == "--logout":
     if not session.exists():
         sys.exit(21)
@@ -100,7 +90,7 @@ class Kernel:
         self.root = root
         self.known: dict[str, Any] = {
             "multipathd": True, "in_use": False, "mapped": True, "dead": [], "luns": [1],
-            "password": "", "wwid": WWID,
+            "password": "",
         }  # fmt: skip
         self.set()
 
@@ -124,6 +114,23 @@ class Kernel:
     @property
     def maps(self) -> list[Path]:
         return list((self.root / "block").glob("*/holders/*"))
+
+    def scan(self, node: Node, lun: int) -> None:
+        """As a write to `scan` makes it: a disk comes, and multipathd makes a device over it."""
+        [session] = iscsiadm._sessions(node)
+        number = session.name.removeprefix("session")
+        disk = f"sd{number}{lun}"
+        unit = session / f"device/target{number}:0:0/{number}:0:0:{lun}/block/{disk}"
+        if lun not in self.known["luns"] or unit.exists():
+            return
+        unit.mkdir(parents=True)
+        holders = self.root / "block" / disk / "holders"
+        holders.mkdir(parents=True)
+        if self.known["mapped"]:
+            dm = holders / f"dm-{lun}" / "dm"
+            dm.mkdir(parents=True)
+            (dm / "uuid").write_text(f"mpath-{WWID}{lun}\n")
+            (dm / "name").write_text(f"{WWID}{lun}\n")
 
     def forget(self, disk: str) -> None:
         """As a write to `delete` makes it."""
@@ -154,6 +161,7 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
     monkeypatch.setattr(iscsi_kernel, "DISK_TIME", 0.3)
     made = Kernel(tmp_path)
     monkeypatch.setattr(iscsiadm, "remove", made.forget)
+    monkeypatch.setattr(iscsiadm, "scan", made.scan)
     return made
 
 
@@ -197,7 +205,7 @@ async def test_the_secret_of_chap_stands_in_the_record_and_in_no_command(kernel:
     assert "node.session.auth.authmethod = CHAP" in lines
     assert "node.session.auth.authmethod = None" not in lines
     assert "node.session.auth.username = joe" in lines
-    assert "node.startup = manual" in lines
+    assert {"node.startup = manual", "node.session.scan = manual"} <= set(lines)
     assert record.stat().st_mode & 0o777 == 0o600
     assert "TOPSECRET" not in json.dumps(kernel.calls)
     await iscsi_kernel.detach((ONE,))
@@ -224,7 +232,7 @@ async def test_a_device_that_is_open_keeps_its_session(kernel: Kernel) -> None:
 
 async def test_a_session_with_another_unit_goes_on(kernel: Kernel) -> None:
     other = IscsiUrl(ONE.host, ONE.port, IQN, 2)
-    kernel.set(luns=[1, 2])
+    kernel.set(luns=[1, 2, 3])
     await iscsi_kernel.attach((ONE,), None)
     await iscsi_kernel.attach((other,), None)
     await iscsi_kernel.detach((ONE,))
@@ -266,6 +274,30 @@ async def test_without_all_of_it_there_is_no_such_way(kernel: Kernel, without: s
     else:
         iscsiadm.TRANSPORT.rmdir()
     assert not await iscsi_kernel.usable()
+
+
+def test_the_kernel_is_told_which_unit_to_look_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tree is that of Linux 6.1."""
+    session = tmp_path / "devices/platform/host7/session3"
+    session.mkdir(parents=True)
+    entry, connection = tmp_path / "session/session3", tmp_path / "connection/connection3:0"
+    for folder in (entry, connection, tmp_path / "hosts/host7"):
+        folder.mkdir(parents=True)
+    (entry / "device").symlink_to(session)
+    (entry / "targetname").write_text(f"{IQN}\n")
+    (connection / "persistent_address").write_text("10.0.0.1\n")
+    (connection / "persistent_port").write_text("3260\n")
+    monkeypatch.setattr(iscsiadm, "SESSIONS", tmp_path / "session")
+    monkeypatch.setattr(iscsiadm, "CONNECTIONS", tmp_path / "connection")
+    monkeypatch.setattr(iscsiadm, "HOSTS", tmp_path / "hosts")
+    scan = tmp_path / "hosts/host7/scan"
+    for node in (Node(IQN, "10.0.0.2:3260"), Node(f"{IQN}x", "10.0.0.1:3260")):
+        iscsiadm.scan(node, 5)
+        assert not scan.exists()
+    iscsiadm.scan(Node(IQN, "10.0.0.1:3260"), 5)
+    assert scan.read_text() == "0 0 5"
 
 
 def test_the_kernel_is_told_to_forget_a_disk(
