@@ -69,7 +69,7 @@ def test_an_existing_target_stays_as_it_is(cli: Cli, source: Path, tmp_path: Pat
         ("nothing", "new", 3, "ImageMissing"),
         ("source.qcow2", "source.qcow2", 2, "SameImage"),
         ("source.qcow2", "small", 2, "TooSmall"),
-        ("source.qcow2", "nbd+unix:///?socket=/nowhere", 3, "ImageMissing"),
+        ("source.qcow2", "nbd+unix:///?socket=/no/such/socket", 3, "ImageMissing"),
     ],
 )
 def test_it_finds_what_a_copy_would_find(
