@@ -11,6 +11,7 @@ import trio
 from leases.worker import T
 
 _LOOK = 0.1  # seconds between looks whether the caller was cancelled
+_PATIENCE = 0.5  # seconds that one who was waits all the same: most calls are just about to end
 
 
 class Call(threading.Thread, Generic[T]):
@@ -41,8 +42,8 @@ class Call(threading.Thread, Generic[T]):
             if not self.is_alive():
                 return True
             if cancellable:
-                _check_cancelled()
-        return False
+                self._check_cancelled()
+        return not self.is_alive()
 
     def answer(self) -> T:
         """What the call returned, or raised; it has ended."""
@@ -50,7 +51,11 @@ class Call(threading.Thread, Generic[T]):
             raise self._error
         return self._answer[0]
 
-
-def _check_cancelled() -> None:
-    with suppress(RuntimeError):  # in no thread of trio: nobody can cancel
-        trio.from_thread.check_cancelled()
+    def _check_cancelled(self) -> None:
+        with suppress(RuntimeError):  # in no thread of trio: nobody can cancel
+            try:
+                trio.from_thread.check_cancelled()
+            except trio.Cancelled:
+                self.join(_PATIENCE)
+                if self.is_alive():
+                    raise

@@ -38,6 +38,7 @@ SETTLE_TIME = 1.0  # seconds between writing a missing index lease and acquiring
 _RELEASING_TIME = 2.0  # seconds that a lease may be between two holders of this host
 _RELEASING_LOOK = 0.005
 _ENDED = "the sanlock daemon of this host has ended"
+_BETWEEN = {errno.EAGAIN, errno.EBUSY}  # a process of this host is giving it back, or getting it
 _NAMES_DIFFER = {daemon.NO_LEASE_ON_STORAGE, daemon.WRONG_RESOURCE}
 
 
@@ -240,13 +241,14 @@ class SanlockStore(Store):
 
 
 def _acquired(fd: int, lease: Lease) -> None:
-    """Acquire, waiting for the daemon to be done with a holder of this host that just died."""
+    """Acquire, waiting for the daemon to be done with another process of this host: one that just
+    died, or that was given up while it asked for the lease."""
     deadline = time.monotonic() + _RELEASING_TIME
     while True:
         try:
             return daemon.acquire(fd, lease)
         except Refused as e:
-            if e.number != errno.EAGAIN or time.monotonic() > deadline:
+            if e.number not in _BETWEEN or time.monotonic() > deadline:
                 raise
         time.sleep(_RELEASING_LOOK)
 

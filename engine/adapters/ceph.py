@@ -82,10 +82,10 @@ class CephAdapter(Adapter):
     async def delete_volume(self, volume: str) -> None:
         info = await self._any(volume)
         await self._must_be_idle(volume)
-        drafts = await self._snapshots(volume, drafts=True)
-        if snapshots := await self._snapshots(volume):
+        found = await self._rbd.snapshots(info.name)
+        if snapshots := [name for name in found if not name.startswith(DRAFT)]:
             raise ManagedVolumeInUse(volume, f"it has snapshots: {', '.join(snapshots)}")
-        for draft in drafts:
+        for draft in found:  # of clones that died
             await self._rbd.remove_snapshot(info.name, draft)
         try:
             await self._rbd.remove(info.name)
@@ -159,14 +159,15 @@ class CephAdapter(Adapter):
 
     async def clone_volume(self, volume: str, new: str) -> None:
         info = await self._existing(volume)
+        draft = f"{DRAFT}{new}"
+        left = draft in await self._rbd.snapshots(info.name)  # by a call that died
         if not await self._is_made(new, volume):
-            draft = f"{DRAFT}{new}"
-            if draft not in await self._snapshots(volume, drafts=True):
+            if not left:
                 await self._rbd.create_snapshot(info.name, draft)
             await self._make(info.name, draft, new, volume)
-        for draft in await self._snapshots(volume, drafts=True):
-            if draft == f"{DRAFT}{new}":
-                await self._rbd.remove_snapshot(info.name, draft)
+            left = True
+        if left:
+            await self._rbd.remove_snapshot(info.name, draft)
 
     async def create_snapshot(self, volume: str, snapshot: str) -> None:
         info = await self._existing(volume)
@@ -219,9 +220,9 @@ class CephAdapter(Adapter):
             raise NoSuchManagedSnapshot(volume, snapshot)
         return info.name
 
-    async def _snapshots(self, volume: str, *, drafts: bool = False) -> list[str]:
+    async def _snapshots(self, volume: str) -> list[str]:
         found = await self._rbd.snapshots(_image(volume))
-        return [name for name in found if name.startswith(DRAFT) == drafts]
+        return [name for name in found if not name.startswith(DRAFT)]
 
     async def _must_be_idle(self, volume: str) -> None:
         if connections := await self._connections(volume):

@@ -54,6 +54,16 @@ async def test_who_waits_for_it_in_a_worker_thread_can_be_cancelled(
     assert call.is_alive()
 
 
+async def test_one_that_ends_soon_after_who_waits_was_cancelled_has_an_answer(
+    answered: threading.Event,
+) -> None:
+    call = Call(lambda: answered.wait(LONG))
+    threading.Timer(0.3, answered.set).start()  # when that was seen, and before it is given up
+    with trio.move_on_after(0.05):
+        assert await run(call.ends_in, LONG)
+        assert call.answer()
+
+
 async def test_one_that_must_come_to_its_end_is_waited_for_all_the_same(
     answered: threading.Event,
 ) -> None:

@@ -153,6 +153,24 @@ async def test_an_acquire_that_is_not_answered_in_time_is_one_that_failed(
     assert descriptors() == before
 
 
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.EBUSY])
+async def test_a_lease_that_another_process_of_this_host_gives_up_just_now_is_waited_for(
+    store: SanlockStore, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = await create(store)
+    acquire = daemon.acquire
+    busy = [Refused(number, "busy")] * 3
+
+    def acquire_later(fd: int, wanted: Lease) -> None:
+        if busy:
+            raise busy.pop()
+        acquire(fd, wanted)
+
+    monkeypatch.setattr(daemon, "acquire", acquire_later)
+    async with hold(store, lease):
+        assert busy == []
+
+
 async def test_an_index_lease_that_is_not_answered_for_is_waited_for(
     store: SanlockStore, monkeypatch: pytest.MonkeyPatch, mute: Mute
 ) -> None:

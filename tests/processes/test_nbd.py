@@ -97,7 +97,8 @@ async def test_info_tells_size_and_what_the_server_can(tmp_path: Path, read_only
     image, _ = images(tmp_path)
     with qemu_nbd(image, tmp_path, read_only=read_only) as server:
         found = await nbd.info(server.url)
-    assert found == nbd.Export(export_size=SIZE, is_read_only=read_only, can_flush=True)
+    facts = {"is_read_only": read_only, "can_flush": True, "can_multi_conn": True}
+    assert found == nbd.Export(export_size=SIZE, **facts)
 
 
 async def test_info_tells_of_a_server_that_cannot_flush(tmp_path: Path) -> None:
