@@ -19,7 +19,7 @@ from tests.conformance.leases import (
     write_record,
 )
 
-IDLE = 8
+IDLE = 1  # what a rebuild brings back at the least that is not idle itself, on a slow machine too
 
 
 async def idle_leases(store: Store) -> list[str]:
