@@ -49,6 +49,7 @@ CODES: dict[type[BaseException], int] = {
     errors.VolumeDoesNotExist: NOT_FOUND,
     errors.ImageDoesNotExistInSD: NOT_FOUND,
     errors.ImageMissing: NOT_FOUND,
+    errors.NoSuchManagedDomain: NOT_FOUND,
     errors.NoSuchManagedVolume: NOT_FOUND,
     errors.NoSuchManagedSnapshot: NOT_FOUND,
     # cannot connect

@@ -19,6 +19,8 @@ WAYS_OUT: dict[type[BaseException], str] = {
     errors.JobStatusMismatch: "a job id is used once: use a new one",
     errors.LeaseExists: "use another id, or look with `leasehold lease status SD LEASE`",
     errors.ImageMissing: "check the name; a device or network volume is never created",
+    errors.NoSuchManagedDomain: "`leasehold managed domain list` shows the known ones, `leasehold"
+    " managed domain add` adds one",
     errors.CannotConnect: "check that its server runs and can be reached",
     errors.ReadOnly: "check its permissions",
     errors.StorageDomainAlreadyExists: "`leasehold domain open PATH` opens it",

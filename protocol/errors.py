@@ -762,3 +762,10 @@ class ManagedStorageFailed(Error):
     code: ClassVar[int] = 4208
     text: ClassVar[str] = "managed storage: {reason}"
     reason: str
+
+
+@dataclass(eq=False)
+class NoSuchManagedDomain(Error):
+    code: ClassVar[int] = 4209
+    text: ClassVar[str] = "no such domain of managed block storage: {name}"
+    name: str

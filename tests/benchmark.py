@@ -23,9 +23,10 @@ from jobs.registry import Registry
 from leases import verbs
 from leases.sector import Sectors
 from leases.store import Store
-from protocol.messages import ExternalEndpoint, JobMetadata, LeaseRef
+from protocol.messages import ExternalEndpoint, Format, JobMetadata, LeaseRef
 from protocol.record import Expectation, JobStatus
 from tests.benchmark_agent import agent_figures
+from tests.benchmark_managed import managed_figures
 from tests.benchmark_sanlock import sanlock_figures
 from tests.figure import HARDWARE, Figure, Work, bare, measured
 
@@ -54,7 +55,7 @@ class Bench:
         metadata = JobMetadata(uuid.UUID(job_id), 0, JobStatus.PENDING)
         await verbs.create(self.store, job_id, metadata, now=0, hardware_id=HARDWARE)
 
-    async def tracked(self, source: Path, target: Path) -> None:
+    async def tracked(self, source: Path, target: Path | str, format: Format = "raw") -> None:
         """One whole copy: lease created, taken up, copied, recorded, deleted."""
         job_id = str(uuid.uuid4())
         await self.create(job_id)
@@ -62,11 +63,15 @@ class Bench:
         read = CopyDataExternalEndpoint.read
         request = CopyRequest(
             job_id,
-            read(ExternalEndpoint(str(source), "raw")),
+            read(ExternalEndpoint(str(source), format)),
             read(ExternalEndpoint(str(target), "raw", lease=lease, generation=0)),
         )
         await copy(request, self.store, lambda p: None, now=time.time, hardware_id=HARDWARE)
         await verbs.delete(self.store, job_id)
+
+    async def managed(self, source: Path, format: Format, url: str) -> None:
+        """A copy to a volume on block storage."""
+        await self.tracked(source, url, format)
 
     def copies(self, name: str, size: int, data: int, limit: float, rounds: int) -> Figure:
         source = self.image(f"{name}.source", size, data)
@@ -147,6 +152,7 @@ async def main(quick: bool) -> list[bool]:
         held.append(await measured(Figure(many, few, lookup(100_000), lookup(100), 1.2, 200)))
         held.append(await measured(bench.copies("1 MiB", MIB, MIB, 3.5, 10 if quick else 200)))
         if not quick:
+            held += await managed_figures(folder, bench.managed, 5)
             large = bench.copies("4 GiB with 2 GiB of data", 4096 * MIB, 2048 * MIB, 1.02, 5)
             held.append(await measured(large))
     return [*held, *await sanlock_figures()]

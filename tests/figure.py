@@ -16,7 +16,8 @@ Work = Callable[[int], Awaitable[None]]
 class Figure:
     """`work` beside `floor`, `rounds` times each; `limit` is the largest ratio that is allowed.
 
-    goal: of the work, in ms; one that is missed is told, and nothing more.
+    goal: of the work, in ms; one that is missed is told, and nothing more. before: gets ready for
+    either, and is not timed.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Figure:
     limit: float
     rounds: int
     goal: float | None = None
+    before: Work | None = None
 
 
 async def measured(figure: Figure) -> bool:
@@ -33,6 +35,8 @@ async def measured(figure: Figure) -> bool:
     floors: list[float] = []
     for number in range(figure.rounds):
         for work, times in ((figure.floor, floors), (figure.work, works)):
+            if figure.before is not None:
+                await figure.before(number)
             began = time.perf_counter()
             await work(number)
             times.append(1000 * (time.perf_counter() - began))

@@ -118,12 +118,13 @@ def qemu_nbd(
     format: str = "raw",
     export: str = "vol",
     read_only: bool = False,
+    cache: str = "writeback",
     options: Sequence[str] = (),
 ) -> Iterator[Server]:
     """Serve `image` with qemu-nbd; `folder` is for its socket and log and may be shared."""
     path = _new_name(folder, "qemu-nbd", ".sock")
     argv = ["qemu-nbd", "-t", "--shared=0", "-k", str(path), "-f", format, "-x", export]
-    argv += ["--cache=writeback", "--discard=unmap", *(["-r"] if read_only else []), *options]
+    argv += [f"--cache={cache}", "--discard=unmap", *(["-r"] if read_only else []), *options]
     with _running([*argv, str(image)], path) as (process, log):
         yield Server(process, path, export, log)
 

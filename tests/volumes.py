@@ -4,6 +4,7 @@ What is needed by all volumes of a kind (a daemon, a file system) is made once, 
 """
 
 import os
+import shutil
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,10 +17,11 @@ import pytest
 from tests.ceph_cluster import POOL, CephCluster
 from tests.conftest import SEARCH_PATH
 from tests.faults.disks import file_system, loop_device
-from tests.servers import MIB, nbdkit, qemu_nbd, raw_image
+from tests.servers import nbdkit, qemu_nbd, raw_image
 from tests.tgt_server import TgtServer, tgt_server
 
 IQN = "iqn.2026-01.org.example:volumes"
+SPACE = 8 << 30  # bytes that a file system has for volumes; taken as they are filled
 LUN = ("--lun", "1")
 TOOLS = {
     "file": ["qemu-img"],
@@ -75,20 +77,28 @@ class Storage:
     def close(self) -> None:
         self._stack.close()
 
+    @contextmanager
     def volume(
         self, kind: str, size: int, *, old: bytes = b"", offset: int = 0
-    ) -> AbstractContextManager[Volume]:
-        """A volume of `size` bytes that holds `old` at `offset`, and nothing else.
+    ) -> Iterator[Volume]:
+        """A volume of `size` bytes that holds `old` at `offset`, and nothing else. Gone afterwards.
 
-        kind: file, device, xfs, btrfs; nbd, "nbd, one connection", "nbd, no extents"; iscsi,
-        "iscsi, not thin"; rbd.
+        kind: file, device, xfs, btrfs; nbd, "nbd, direct" (past the page cache of its server),
+        "nbd, one connection", "nbd, no extents"; iscsi, "iscsi, not thin"; rbd.
         """
         name, _, how = kind.partition(", ")
-        folder = self.folder / uuid.uuid4().hex
+        parent = self._on(name) if name in {"xfs", "btrfs"} else self.folder
+        folder = parent / uuid.uuid4().hex
         folder.mkdir()
-        if name in {"xfs", "btrfs"}:
-            folder = self._on(name) / folder.name
-            folder.mkdir()
+        try:
+            with self._made(name, how, folder, size, old=old, offset=offset) as made:
+                yield made
+        finally:
+            shutil.rmtree(folder)
+
+    def _made(
+        self, name: str, how: str, folder: Path, size: int, *, old: bytes, offset: int
+    ) -> AbstractContextManager[Volume]:
         if name == "rbd":
             return self._rbd(folder, size, old, offset)
         image = raw_image(folder / "volume.raw", size, data=old, offset=offset)
@@ -106,7 +116,7 @@ class Storage:
             options = ("-m", "reflink=1") if kind == "xfs" else ()
             place = self.folder / f"on-{kind}"
             place.mkdir()
-            made = file_system(place, kind, 4096 * MIB, *options)
+            made = file_system(place, kind, SPACE, *options)
             self._mounted[kind] = self._stack.enter_context(made)
         return self._mounted[kind]
 
@@ -165,8 +175,9 @@ def _device(image: Path) -> Iterator[Volume]:
 
 @contextmanager
 def _nbd(image: Path, how: str) -> Iterator[Volume]:
-    if not how:
-        with qemu_nbd(image, image.parent) as server:
+    if how in {"", "direct"}:
+        cache = "none" if how else "writeback"
+        with qemu_nbd(image, image.parent, cache=cache) as server:
             yield Volume(server.url, image.parent, image)
         return
     filters, settings = {

@@ -19,7 +19,7 @@ from tests.conformance.leases import (
     write_record,
 )
 
-IDLE = 1  # what a rebuild brings back at the least that is not idle itself, on a slow machine too
+IDLE = 8
 
 
 async def idle_leases(store: Store) -> list[str]:
@@ -56,7 +56,7 @@ async def test_a_rebuild_beside_whole_lives_of_leases_disturbs_none_and_loses_no
         assert rebuild.popen.returncode == 0
         brought_back += int(out.split()[-1])
     await verbs.rebuild(store, now=4)
-    assert brought_back > IDLE  # it was not idle itself
+    assert brought_back > 1  # it was not idle itself, on a slow machine either
     assert (await verbs.status(store, JOB)).owners
     assert holder.end() == 0
     await until_free(store)

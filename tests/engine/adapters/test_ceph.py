@@ -1,0 +1,203 @@
+"""The `ceph` adapter: rights on one image, clones that died half-way, clients of unknown users."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from engine.adapters.ceph import CephAdapter
+from processes.ceph import Access
+from processes.rbd import Rbd
+from protocol.errors import ManagedStorageFailed, ManagedVolumeInUse
+from protocol.managed import GIB, ConnectionInfo, Connector
+from tests.ceph_cluster import POOL, CephCluster
+from tests.servers import until
+
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.tools("ceph-mon", "ceph-mgr", "ceph-osd", "ceph", "rbd", "qemu-io"),
+]
+
+HOST1, HOST2 = Connector("host1"), Connector("host2")
+
+
+class Volume:
+    """Ids of volumes that only this test has, and what a client of the cluster sees of them."""
+
+    def __init__(self, cluster: CephCluster, folder: Path) -> None:
+        self.cluster = cluster
+        self.folder = folder
+        self.access = Access(str(cluster.conf), "admin", str(cluster.keyring))
+        self.adapter = CephAdapter(POOL, self.access)
+        self.rbd = Rbd(self.access, POOL)
+        self.id = str(uuid4())
+        self.clone = str(uuid4())
+
+    @property
+    def image(self) -> str:
+        return f"volume-{self.id}"
+
+    def conf(self, info: ConnectionInfo, timeout: int = 3) -> Path:
+        conf, keyring = self.folder / "client.conf", self.folder / "client.keyring"
+        keyring.write_text(info.data["keyring"])
+        conf.write_text(
+            f"[global]\nmon host = {info.data['mon_host']}\nkeyring = {keyring}\n"
+            f"client mount timeout = {timeout}\n"
+        )
+        return conf
+
+    def reads(self, info: ConnectionInfo, image: str) -> bool:
+        """Does the user of a connection get at an image?"""
+        name = f"rbd:{POOL}/{image}:id={info.data['auth_username']}:conf={self.conf(info)}"
+        argv = ["qemu-io", "-f", "raw", "-c", "read 0 4k", name]
+        return subprocess.run(argv, capture_output=True, timeout=60, check=False).returncode == 0
+
+
+@pytest.fixture
+def volume(ceph_cluster: CephCluster, tmp_path: Path) -> Iterator[Volume]:
+    found = Volume(ceph_cluster, tmp_path)
+    yield found
+    for name in (found.id, found.clone):
+        left = [one for one in ceph_cluster.rbd("ls", POOL) if name in one]
+        assert left == []
+    entities = [one["entity"] for one in ceph_cluster.ceph("auth", "ls")["auth_dump"]]
+    assert [one for one in entities if found.id in one] == []
+
+
+async def test_the_user_of_a_connection_gets_at_no_other_image(volume: Volume) -> None:
+    adapter = volume.adapter
+    await adapter.create_volume(volume.id, 1)
+    await adapter.create_volume(volume.clone, 1)
+    info = await adapter.connect_volume(volume.id, HOST1)
+    assert volume.reads(info, volume.image)
+    assert not volume.reads(info, f"volume-{volume.clone}")
+    argv = ["rbd", "--conf", str(volume.conf(info)), "--id", info.data["auth_username"]]
+    for command in (["snap", "create", f"{POOL}/volume-{volume.clone}@x"], ["ls", POOL]):
+        done = subprocess.run([*argv, *command], capture_output=True, timeout=60, check=False)
+        assert done.returncode != 0
+    await adapter.disconnect_volume(volume.id, None)
+    await adapter.delete_volume(volume.id)
+    await adapter.delete_volume(volume.clone)
+
+
+async def test_the_connection_is_in_the_form_of_os_brick(volume: Volume) -> None:
+    await volume.adapter.create_volume(volume.id, 1)
+    info = await volume.adapter.connect_volume(volume.id, HOST1)
+    assert (info.driver_volume_type, info.adapter) == ("rbd", None)
+    data = info.data
+    port = volume.cluster.mon_host.rpartition(":")[2].removesuffix("]")
+    assert (data["name"], data["hosts"], data["ports"]) == (
+        f"{POOL}/{volume.image}", ["127.0.0.1"], [port],
+    )  # fmt: skip
+    assert data["mon_host"] == volume.cluster.mon_host
+    assert data["auth_enabled"] is True
+    assert data["keyring"].startswith(f"[client.{data['auth_username']}]\n")
+    await volume.adapter.disconnect_volume(volume.id, None)
+    await volume.adapter.delete_volume(volume.id)
+
+
+async def test_a_connected_volume_grows_under_its_host(volume: Volume) -> None:
+    await volume.adapter.create_volume(volume.id, 1)
+    info = await volume.adapter.connect_volume(volume.id, HOST1)
+    await volume.adapter.extend_volume(volume.id, 2)
+    assert (await volume.adapter.volume_info(volume.id)).size == 2 * GIB
+    assert volume.reads(info, volume.image)
+    await volume.adapter.disconnect_volume(volume.id, None)
+    await volume.adapter.delete_volume(volume.id)
+
+
+@pytest.mark.parametrize("noted", [False, True])
+async def test_a_clone_that_died_half_way_is_made_whole(volume: Volume, noted: bool) -> None:
+    """Until then nobody gets at it: its host could not read what is still in its parent."""
+    adapter, rbd = volume.adapter, volume.rbd
+    await adapter.create_volume(volume.id, 1)
+    await rbd.create_snapshot(volume.image, f"clone.{volume.clone}")
+    await rbd.clone(volume.image, f"clone.{volume.clone}", f"volume-{volume.clone}")
+    if noted:
+        await rbd.note(f"volume-{volume.clone}", "leasehold.origin", volume.id)
+    with pytest.raises(ManagedVolumeInUse, match="still being made"):
+        await adapter.connect_volume(volume.clone, HOST1)
+    assert (await adapter.volume_info(volume.id)).snapshots == []
+    await adapter.clone_volume(volume.id, volume.clone)
+    info = await rbd.info(f"volume-{volume.clone}")
+    assert info is not None
+    assert info.parent is None
+    assert await rbd.snapshots(volume.image) == []
+    await adapter.delete_volume(volume.id)
+    await adapter.delete_volume(volume.clone)
+
+
+async def test_a_clone_that_died_half_way_can_be_removed_and_then_its_source(
+    volume: Volume,
+) -> None:
+    adapter, rbd = volume.adapter, volume.rbd
+    await adapter.create_volume(volume.id, 1)
+    await rbd.create_snapshot(volume.image, f"clone.{volume.clone}")
+    await rbd.clone(volume.image, f"clone.{volume.clone}", f"volume-{volume.clone}")
+    with pytest.raises(ManagedVolumeInUse, match="clones"):
+        await adapter.delete_volume(volume.id)
+    await adapter.delete_volume(volume.clone)
+    await adapter.delete_volume(volume.id)
+
+
+async def test_a_clone_is_connected_for_nobody(volume: Volume) -> None:
+    """It begins with the notes of its parent, which are about another volume."""
+    adapter = volume.adapter
+    await adapter.create_volume(volume.id, 1)
+    await adapter.connect_volume(volume.id, HOST1)
+    await adapter.clone_volume(volume.id, volume.clone)
+    assert (await adapter.volume_info(volume.clone)).hosts == []
+    await adapter.delete_volume(volume.clone)
+    await adapter.disconnect_volume(volume.id, None)
+    await adapter.delete_volume(volume.id)
+
+
+async def test_whoever_has_it_open_is_in_its_way_and_is_cut_off_with_all_others(
+    volume: Volume,
+) -> None:
+    """A client that no connection was made for, with rights of its own."""
+    adapter = volume.adapter
+    await adapter.create_volume(volume.id, 1)
+    name = f"rbd:{POOL}/{volume.image}:conf={volume.cluster.conf}"
+    argv = ["qemu-io", "-f", "raw", "-c", "write 0 4k", "-c", "sleep 1000000", name]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as client:
+
+        def watchers() -> Any:
+            return volume.cluster.rbd("status", f"{POOL}/{volume.image}")["watchers"]
+
+        await until(watchers)
+        [address] = [one["address"] for one in watchers()]
+        with pytest.raises(ManagedVolumeInUse, match=address):
+            await adapter.delete_volume(volume.id)
+        await adapter.disconnect_volume(volume.id, HOST1)  # it is not the one
+        assert [one["address"] for one in watchers()] == [address]
+        await adapter.disconnect_volume(volume.id, None)
+        assert watchers() == []
+        blocked = json.dumps(volume.cluster.ceph("osd", "dump")["blocklist"])
+        assert address in blocked
+        client.kill()
+    await adapter.delete_volume(volume.id)
+
+
+async def test_rights_that_were_changed_are_set_right(volume: Volume) -> None:
+    adapter = volume.adapter
+    await adapter.create_volume(volume.id, 1)
+    info = await adapter.connect_volume(volume.id, HOST1)
+    user = f"client.{info.data['auth_username']}"
+    volume.cluster.ceph("auth", "caps", user, "mon", "allow r", "osd", "allow *")
+    again = await adapter.connect_volume(volume.id, HOST1)
+    assert again.data == info.data
+    caps = volume.cluster.ceph("auth", "get", user)[0]["caps"]
+    assert caps["mon"] == "profile rbd"
+    assert "allow *" not in caps["osd"]
+    await adapter.disconnect_volume(volume.id, None)
+    await adapter.delete_volume(volume.id)
+
+
+async def test_a_pool_that_is_not_there_is_told(volume: Volume) -> None:
+    with pytest.raises(ManagedStorageFailed, match="no pool nowhere"):
+        await CephAdapter("nowhere", volume.access).storage_stats()
