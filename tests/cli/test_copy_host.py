@@ -114,11 +114,16 @@ def test_a_second_signal_leaves_the_job_to_its_host(own_agent: HostCli) -> None:
     assert own_agent.info(job_id)["status"] in ("running", "aborting", "aborted")
 
 
+def written(target: Path) -> bool:
+    """Has the copy begun to write? Before that its command may not even have come to the agent."""
+    return target.exists() and target.stat().st_blocks > 0
+
+
 def test_a_restart_of_the_agent_does_not_disturb_the_copy(own_agent: HostCli) -> None:
     source, target = own_agent.disk(12), own_agent.target()
     options = ("--host", own_agent.agent.url, "--limit", "3M", "--json")
     with own_agent.started("copy", source, target, *RAW, *options) as process:
-        until(lambda: process.poll() is not None or target.exists())
+        until(lambda: process.poll() is not None or written(target))
         own_agent.agent.kill()
         own_agent.agent.start()
         told = ended(process)
