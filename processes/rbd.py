@@ -11,7 +11,7 @@ from protocol.errors import BadOutput, ToolFailed
 
 QUICK = Limits(seconds=60)
 LONG = Limits()  # as long as it takes to move or remove the data: the caller has a limit
-ENOENT, EBUSY, ENOTEMPTY = 2, 16, 39
+ENOENT, EBUSY, EEXIST, ENOTEMPTY = 2, 16, 17, 39
 # Clones need no snapshot that is protected, and do not keep one from being removed.
 _CLONE = ["--rbd-default-clone-format", "2"]
 

@@ -9,6 +9,7 @@ Nothing is kept but in the cluster: connections are notes at the image (`rbd ima
 """
 
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from engine.adapters.ceph_fence import Fence
 from engine.adapters.connections import Connection, key_of
 from processes.ceph import Access, Ceph
 from processes.private_folder import private_folder
-from processes.rbd import EBUSY, ENOTEMPTY, Info, Rbd
+from processes.rbd import EBUSY, EEXIST, ENOENT, ENOTEMPTY, Info, Rbd
 from protocol.errors import (
     BadParameter,
     ManagedStorageFailed,
@@ -74,13 +75,16 @@ class CephAdapter(Adapter):
     async def create_volume(self, volume: str, gib: int) -> Created:
         info = await self._rbd.info(_image(volume))
         if info is None:
-            await self._rbd.create(_image(volume), gib)
+            await self._anew(_image(volume), partial(self._rbd.create, _image(volume), gib))
         elif info.size != gib * GIB:
             raise ManagedVolumeExists(volume, f"it has {info.size // GIB} GiB")
         return Created(info is None)
 
     async def delete_volume(self, volume: str) -> None:
-        info = await self._any(volume)
+        if (info := await self._rbd.info(_image(volume))) is None:
+            if not await self._cleared(_image(volume)):
+                raise NoSuchManagedVolume(volume)
+            return
         await self._must_be_idle(volume)
         found = await self._rbd.snapshots(info.name)
         if snapshots := [name for name in found if not name.startswith(DRAFT)]:
@@ -245,9 +249,33 @@ class CephAdapter(Adapter):
     async def _make(self, image: str, snapshot: str, new: str, origin: str) -> None:
         """A clone is complete at once and becomes flat later, so it is never half-made."""
         if await self._rbd.info(_image(new)) is None:
-            await self._rbd.clone(image, snapshot, _image(new))
+            await self._anew(_image(new), partial(self._rbd.clone, image, snapshot, _image(new)))
         await self._rbd.note(_image(new), ORIGIN, origin)
         await self._rbd.flatten(_image(new))
+
+    async def _anew(self, image: str, make: Callable[[], Awaitable[None]]) -> None:
+        """Make an image that is not there. What a killed command left of one is removed first."""
+        try:
+            await make()
+        except ToolFailed as e:
+            if e.status != EEXIST or await self._rbd.info(image) is not None:
+                raise
+            await self._cleared(image)
+            await make()
+
+    async def _cleared(self, image: str) -> bool:
+        """Remove what is left of an image without a header. False: there was nothing.
+
+        `rbd rm` killed in the middle leaves entries without an image, or an image in the trash,
+        and finishes either when it is run again; `rbd create` can leave entries as well.
+        """
+        try:
+            await self._rbd.remove(image)
+        except ToolFailed as e:
+            if e.status != ENOENT:
+                raise
+            return False
+        return True
 
     # --- connections
 

@@ -9,6 +9,7 @@ input has a JSON object of further driver options; else the variable ADAPTER_SEC
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -34,13 +35,29 @@ def main(options: type[_T], adapter: Callable[[_T], Adapter]) -> int:
     options: of the driver, all of them; unknown ones are ignored.
     """
     try:
-        line = trio.run(answer, sys.argv, options, adapter)
+        line = trio.run(_until_terminated, sys.argv, options, adapter)
         status = OK
     except (Error, OSError) as e:
         line, status = _error(e), FAILED
     with suppress(BrokenPipeError):
         os.write(sys.stdout.fileno(), f"{line}\n".encode())
     return status
+
+
+async def _until_terminated(
+    argv: Sequence[str], options: type[_T], adapter: Callable[[_T], Adapter]
+) -> str:
+    """As `answer`. SIGTERM ends the tools first: nothing of a command goes on without it."""
+
+    async def wait() -> None:
+        with trio.open_signal_receiver(signal.SIGTERM) as signals:
+            async for _ in signals:
+                scope.cancel()
+
+    with trio.CancelScope() as scope:
+        trio.lowlevel.spawn_system_task(wait)  # not in a nursery, which would wrap every error
+        return await answer(argv, options, adapter)
+    raise ManagedStorageFailed("the command was ended by SIGTERM")
 
 
 async def answer(argv: Sequence[str], options: type[_T], adapter: Callable[[_T], Adapter]) -> str:

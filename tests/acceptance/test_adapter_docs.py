@@ -8,8 +8,6 @@ import pytest
 from engine.adapters.commands import COMMANDS
 from tests import tours
 
-pytestmark = pytest.mark.full
-
 PAGE = Path(__file__).parents[2] / "docs" / "adapters.md"
 
 

@@ -121,6 +121,7 @@ async def test_what_was_done_already_is_done(site: Site, storage: ManagedStorage
     nothing_is_left(site)
 
 
+@ceph_if_full
 async def test_what_is_not_there_is_an_error(site: Site, storage: ManagedStorage) -> None:
     here, missing = site.new_volume(), site.new_volume()
     host = site.connector("host1")
@@ -158,6 +159,7 @@ async def test_what_is_not_there_is_an_error(site: Site, storage: ManagedStorage
     nothing_is_left(site)
 
 
+@ceph_if_full
 async def test_what_is_needed_is_not_removed(site: Site, storage: ManagedStorage) -> None:
     volume, other = site.new_volume(), site.new_volume()
     await storage.create_volume(volume, 2)
@@ -361,7 +363,8 @@ async def it_is_quiet(site: Site, volume: str) -> None:
 # --- faults ---------------------------------------------------------------------------------------
 
 
-HASTE = [0.2, *[pytest.param(n / 20, marks=pytest.mark.full) for n in range(1, 20)]]
+LATER = [0.05, 0.1, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+HASTE = [0.2, *(pytest.param(seconds, marks=pytest.mark.full) for seconds in LATER)]
 
 
 @pytest.mark.parametrize("seconds", HASTE)

@@ -26,8 +26,6 @@ from protocol.errors import (
 from protocol.managed import Connector
 from tests.servers import until, users
 
-pytestmark = pytest.mark.full
-
 VOLUME = "8f1a9a40-2f8e-4a4f-9a3a-7c7f1d1c0001"
 HOST = Connector("host1", initiator="iqn.2026-01.org.example:host1")
 SECRET = 'pass"word 1234'

@@ -15,7 +15,7 @@ from processes import nbd, qemu_nbd
 from protocol.errors import ToolFailed
 from tests.servers import MIB, ended, raw_image, until
 
-pytestmark = [pytest.mark.full, pytest.mark.tools("qemu-nbd", "nbdinfo")]
+pytestmark = pytest.mark.tools("qemu-nbd", "nbdinfo")
 SERVE = """
 import sys, trio
 from processes import qemu_nbd

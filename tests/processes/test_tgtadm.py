@@ -11,8 +11,6 @@ from protocol.errors import BadOutput, ToolFailed
 from tests.servers import raw_image
 from tests.tgt_server import TgtServer, tgt_server
 
-pytestmark = pytest.mark.full
-
 SHOWN = """\
 Target 1: iqn.2026-01.org.example:one
     System information:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,15 +13,12 @@ import pytest
 from engine.adapters.ceph import CephAdapter
 from processes.ceph import Access
 from processes.rbd import Rbd
-from protocol.errors import ManagedStorageFailed, ManagedVolumeInUse
+from protocol.errors import ManagedStorageFailed, ManagedVolumeInUse, NoSuchManagedVolume
 from protocol.managed import GIB, ConnectionInfo, Connector
 from tests.ceph_cluster import POOL, CephCluster
 from tests.servers import until
 
-pytestmark = [
-    pytest.mark.full,
-    pytest.mark.tools("ceph-mon", "ceph-mgr", "ceph-osd", "ceph", "rbd", "qemu-io"),
-]
+pytestmark = pytest.mark.tools("ceph-mon", "ceph-mgr", "ceph-osd", "ceph", "rbd", "qemu-io")
 
 HOST1, HOST2 = Connector("host1"), Connector("host2")
 
@@ -201,3 +199,39 @@ async def test_rights_that_were_changed_are_set_right(volume: Volume) -> None:
 async def test_a_pool_that_is_not_there_is_told(volume: Volume) -> None:
     with pytest.raises(ManagedStorageFailed, match="no pool nowhere"):
         await CephAdapter("nowhere", volume.access).storage_stats()
+
+
+HEADER, ID, LISTED = "header", "id", "listed"
+
+
+@pytest.mark.parametrize("gone", [(HEADER,), (HEADER, ID), (HEADER, LISTED), (ID,)])
+@pytest.mark.parametrize("again", ["create", "clone", "delete"])
+async def test_what_a_killed_command_left_of_an_image_is_no_obstacle(
+    volume: Volume, gone: tuple[str, ...], again: str
+) -> None:
+    adapter, cluster = volume.adapter, volume.cluster
+    await adapter.create_volume(volume.id, 1)
+    await adapter.create_volume(volume.clone, 1)
+    found = await volume.rbd.info(volume.image)
+    assert found is not None
+    if HEADER in gone:
+        cluster.tool("rados", "--pool", POOL, "rm", f"rbd_header.{found.id}")
+    if ID in gone:
+        cluster.tool("rados", "--pool", POOL, "rm", f"rbd_id.{volume.image}")
+    if LISTED in gone:
+        for key in (f"name_{volume.image}", f"id_{found.id}"):
+            cluster.tool("rados", "--pool", POOL, "rmomapkey", "rbd_directory", key)
+    if again == "create":
+        assert (await adapter.create_volume(volume.id, 1)).created
+    elif again == "clone":
+        await adapter.clone_volume(volume.clone, volume.id)
+    else:
+        with suppress(NoSuchManagedVolume):
+            await adapter.delete_volume(volume.id)
+        with pytest.raises(NoSuchManagedVolume):
+            await adapter.delete_volume(volume.id)
+        assert (await adapter.create_volume(volume.id, 1)).created
+    await adapter.delete_volume(volume.id)
+    await adapter.delete_volume(volume.clone)
+    left = cluster.tool("rados", "--pool", POOL, "ls").split()
+    assert [name for name in left if volume.id in name] == []

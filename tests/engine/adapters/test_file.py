@@ -15,7 +15,7 @@ from protocol.managed import GIB, ConnectionInfo
 from tests.engine.adapters.sites import HOST1, HOST2, file_adapter
 from tests.servers import until, users
 
-pytestmark = [pytest.mark.full, pytest.mark.tools("qemu-nbd", "nbdinfo")]
+pytestmark = pytest.mark.tools("qemu-nbd", "nbdinfo")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,7 @@ from typing import Any
 import pytest
 
 from engine.adapters.commands import COMMANDS
-
-pytestmark = pytest.mark.full
+from tests.servers import LOOK, WAIT
 
 PROGRAMS = ("file", "tgt", "ceph")
 
@@ -169,3 +169,27 @@ def test_storage_that_cannot_be_written_is_told_as_such(tmp_path: Path) -> None:
     told = error(run("file", "create_volume", driver, "-", "X", "v1", "1"))
     assert told["kind"] == "ManagedStorageFailed"
     assert "disks" in told["message"]
+
+
+def test_a_program_that_is_told_to_end_ends_its_tools_first(tmp_path: Path) -> None:
+    """Else a tool could go on for a moment beside the command that repeats this one."""
+    tool = tmp_path / "tgtadm"
+    tool.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nsleep 1000000\n")
+    tool.chmod(0o755)
+    options = {"path": str(tmp_path / "disks"), "portal": "127.0.0.1:1"}
+    driver = json.dumps(options)
+    assert run("tgt", "create_volume", driver, "-", "X", "v1", "1").returncode == 0
+    words = ["connect_volume", driver, "-", "X", "v1", '{"host": "h", "initiator": "iqn.a:h"}']
+    own = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "engine.adapters.tgt", *words], stdout=subprocess.PIPE, env=own
+    ) as program:
+        deadline = time.monotonic() + WAIT
+        while not (pid := (tmp_path / "pid").read_text() if (tmp_path / "pid").exists() else ""):
+            assert time.monotonic() < deadline
+            time.sleep(LOOK)
+        program.terminate()
+        output, _ = program.communicate(timeout=WAIT)
+    assert program.returncode == 1
+    assert b"SIGTERM" in output
+    assert not Path(f"/proc/{int(pid)}").exists()

@@ -9,8 +9,6 @@ import pytest
 from engine.adapters import sparse_file
 from tests.servers import MIB, pattern
 
-pytestmark = pytest.mark.full
-
 SIZE = 64 * MIB
 
 

@@ -14,7 +14,7 @@ from tests.conftest import SEARCH_PATH
 from tests.engine.adapters.sites import HOST1, HOST2, tgt_adapter
 from tests.tgt_server import TgtServer, tgt_server
 
-pytestmark = [pytest.mark.full, pytest.mark.tools("tgtd", "tgtadm", "iscsi-inq")]
+pytestmark = pytest.mark.tools("tgtd", "tgtadm", "iscsi-inq")
 
 
 @pytest.fixture

@@ -12,8 +12,6 @@ from engine.adapters.volume_files import VolumeFiles
 from protocol.errors import ManagedStorageFailed, ManagedVolumeInUse, NoSuchManagedVolume
 from protocol.managed import GIB, Connector
 
-pytestmark = pytest.mark.full
-
 
 @pytest.fixture
 def files(tmp_path: Path) -> VolumeFiles:
