@@ -85,7 +85,7 @@ async def _watched(grant: Grant) -> AsyncGenerator[None, None]:
     except BaseException:
         if failure is None:  # cancelled from outside as the body ended
             raise
-    if lost is not None:
-        raise lost from failure
+    if lost is not None and not isinstance(failure, LeaseLost):
+        raise lost from failure  # the body's own one tells more: what may have been written
     if failure is not None:
         raise failure

@@ -232,6 +232,7 @@ class CephAdapter(Adapter):
         if connections := await self._connections(volume):
             hosts = ", ".join(one.connector.host for one in connections.values())
             raise ManagedVolumeInUse(volume, f"it is connected for {hosts}")
+        await Fence(self._ceph, self._rbd, _image(volume)).cut_dead()
         if watchers := await self._rbd.watchers(_image(volume)):
             raise ManagedVolumeInUse(volume, f"{watchers[0].address} has it open")
 

@@ -37,6 +37,12 @@ class Fence:
                 return
             raise ToolStalled("ceph", CUT_TIME)
 
+    async def cut_dead(self) -> None:
+        """Cut off who has the image open and has no session: a tool that was killed, say, which
+        counts as one that has it open for half a minute more."""
+        if await self.rbd.watchers(self.image):
+            await self.cut((), everybody=False)
+
     async def _clients(self, users: Collection[str], *, everybody: bool) -> set[str]:
         """Addresses: the sessions of the users, and who holds the image open and is nobody's.
 

@@ -115,7 +115,7 @@ def test_a_damaged_file_is_an_error_and_is_never_written_over(
 
 
 def test_damaged_connections_are_an_error_and_stay(cli: ManagedCli) -> None:
-    add(cli, "--option", "path=/nowhere")
+    add(cli, "--option", f"path={cli.home / 'disks'}")
     path = cli.home / "managed-connections.json"
     path.write_text("{")
     for words in (("list",), ("domain", "remove", NAME), ("volume", "delete", NAME, uuid4())):
@@ -189,7 +189,7 @@ def test_a_secret_that_is_missing_is_named(tmp_path: Path) -> None:
 
 def test_no_secret_gets_into_the_home_or_the_output(cli: ManagedCli) -> None:
     told = cli.told(WORD=SECRET)
-    add(told, "--option", "path=/nowhere", "--secret", "key=env:WORD")
+    add(told, "--option", f"path={cli.home / 'disks'}", "--secret", "key=env:WORD")
     for words in (("list",), ("info", NAME)):
         for more in ((), ("--json",)):
             ended = told.managed("domain", *words, *more)

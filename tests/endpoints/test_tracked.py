@@ -148,7 +148,7 @@ async def test_a_lease_that_is_lost_while_success_is_written_may_have_succeeded(
             os.rename(self.path, self.path + ".old")
 
     monkeypatch.setattr(Sectors, "write", last)
-    with pytest.raises(LeaseLost):  # the one who watches the lease may be first to tell
+    with pytest.raises(LeaseLost, match="what was written may stand there"):
         async with lease.taken_up() as grant:
             await lease.succeed(grant)
     bring_back(store.volume.path)

@@ -1,6 +1,7 @@
 """The `ceph` adapter: rights on one image, clones that died half-way, clients of unknown users."""
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -47,6 +48,9 @@ class Volume:
             f"client mount timeout = {timeout}\n"
         )
         return conf
+
+    def watchers(self) -> Any:
+        return self.cluster.rbd("status", f"{POOL}/{self.image}")["watchers"]
 
     def reads(self, info: ConnectionInfo, image: str) -> bool:
         """Does the user of a connection get at an image?"""
@@ -163,18 +167,14 @@ async def test_whoever_has_it_open_is_in_its_way_and_is_cut_off_with_all_others(
     name = f"rbd:{POOL}/{volume.image}:conf={volume.cluster.conf}"
     argv = ["qemu-io", "-f", "raw", "-c", "write 0 4k", "-c", "sleep 1000000", name]
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as client:
-
-        def watchers() -> Any:
-            return volume.cluster.rbd("status", f"{POOL}/{volume.image}")["watchers"]
-
-        await until(watchers)
-        [address] = [one["address"] for one in watchers()]
+        await until(volume.watchers)
+        [address] = [one["address"] for one in volume.watchers()]
         with pytest.raises(ManagedVolumeInUse, match=address):
             await adapter.delete_volume(volume.id)
         await adapter.disconnect_volume(volume.id, HOST1)  # it is not the one
-        assert [one["address"] for one in watchers()] == [address]
+        assert [one["address"] for one in volume.watchers()] == [address]
         await adapter.disconnect_volume(volume.id, None)
-        assert watchers() == []
+        assert volume.watchers() == []
         blocked = json.dumps(volume.cluster.ceph("osd", "dump")["blocklist"])
         assert address in blocked
         client.kill()
@@ -235,3 +235,20 @@ async def test_what_a_killed_command_left_of_an_image_is_no_obstacle(
     await adapter.delete_volume(volume.clone)
     left = cluster.tool("rados", "--pool", POOL, "ls").split()
     assert [name for name in left if volume.id in name] == []
+
+
+async def test_a_client_that_was_killed_does_not_keep_a_volume(volume: Volume) -> None:
+    """The cluster takes it for one that has the image open for half a minute more."""
+    await volume.adapter.create_volume(volume.id, 1)
+    argv = ["rbd", "bench", "--io-type", "write", "--io-size", "4K", "--io-total", "1G"]
+    argv += ["--io-threads", "1", f"{POOL}/{volume.image}"]
+    own = {**os.environ, "CEPH_CONF": str(volume.cluster.conf)}
+    with subprocess.Popen(argv, env=own, stdout=subprocess.DEVNULL) as client:
+        try:
+            await until(volume.watchers)
+            with pytest.raises(ManagedVolumeInUse, match="has it open"):
+                await volume.adapter.delete_volume(volume.id)
+        finally:
+            client.kill()
+    assert volume.watchers()
+    await volume.adapter.delete_volume(volume.id)
