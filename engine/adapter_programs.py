@@ -93,6 +93,10 @@ class AdapterPrograms:
     async def call(self, driver: Driver, command: str, *arguments: str, seconds: float) -> str:
         """Run one command of an adapter; its answer, which may be empty.
 
+        The status tells whether it succeeded. A vendor's adapter may then print no answer, or only
+        lines of its log: cinderlib's client does so where there is nothing to tell. Ours always
+        answer: without that it was not our adapter that ended, or not at the end of its work.
+
         Raises AdapterMissing, AdapterFailed, AdapterGarbage, AdapterStalled, and what an adapter of
         ours reports. Nothing secret is in them.
         """
@@ -114,6 +118,8 @@ class AdapterPrograms:
             raise AdapterStalled(program.adapter, command, seconds)
         if ended.failure is not None:
             raise _failed(program, command, _without(ended.failure, driver), ended.garbage)
+        if ended.answer is None and program.ours:
+            raise AdapterGarbage(program.adapter, command, "it has none")
         return ended.answer or ""
 
 

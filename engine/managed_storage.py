@@ -82,7 +82,7 @@ class ManagedStorage:
             return False  # whatever a vendor's adapter says there
 
     async def delete_volume(self, volume: str) -> None:
-        await self._call("delete_volume", volume)
+        await self._call("delete_volume", volume, seconds=self.times.data)
 
     async def connect_volume(self, volume: str, connector: Connector) -> ConnectionInfo:
         answer = await self._call("connect_volume", volume, _text(connector))

@@ -1,10 +1,13 @@
-"""A blocking call in a thread of its own, which can be left behind, or cut short from outside."""
+"""A blocking call in a thread beside, which can be left behind, or cut short from outside."""
 
+import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Generic
+from queue import SimpleQueue
+from typing import Any, Generic
 
 import trio
 
@@ -12,23 +15,37 @@ from leases.worker import T
 
 _LOOK = 0.1  # seconds between looks whether the caller was cancelled
 _PATIENCE = 0.5  # seconds that one who was waits all the same: most calls are just about to end
+_KEPT = 8  # idle threads; one that is there saves a fifth of a millisecond a call
 
 
-class Call(threading.Thread, Generic[T]):
+class Call(Generic[T]):
     """Made, it has begun. A process does not wait for it when it ends."""
 
     def __init__(self, call: Callable[[], T]) -> None:
-        super().__init__(daemon=True)
         self._call = call
+        self._ended = threading.Event()
         self._answer: list[T] = []
         self._error: Exception | None = None
-        self.start()
+        _begin(self)
 
     def run(self) -> None:
+        """For the thread that does it."""
         try:
             self._answer.append(self._call())
         except Exception as e:
             self._error = e
+
+    def end(self) -> None:
+        """For the thread that did it."""
+        self._ended.set()
+
+    @property
+    def running(self) -> bool:
+        return not self._ended.is_set()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait for its end, as long as it takes. False: it has not come in `seconds`."""
+        return self._ended.wait(seconds)
 
     def ends_in(self, seconds: float, *, cancellable: bool = True) -> bool:
         """Wait for its end. False: it has not come in that time.
@@ -38,12 +55,11 @@ class Call(threading.Thread, Generic[T]):
         """
         deadline = time.monotonic() + seconds
         while (rest := deadline - time.monotonic()) > 0:
-            self.join(min(rest, _LOOK))
-            if not self.is_alive():
+            if self.wait(min(rest, _LOOK)):
                 return True
             if cancellable:
                 self._check_cancelled()
-        return not self.is_alive()
+        return not self.running
 
     def answer(self) -> T:
         """What the call returned, or raised; it has ended."""
@@ -56,6 +72,29 @@ class Call(threading.Thread, Generic[T]):
             try:
                 trio.from_thread.check_cancelled()
             except trio.Cancelled:
-                self.join(_PATIENCE)
-                if self.is_alive():
+                if not self.wait(_PATIENCE):
                     raise
+
+
+_idle: deque["SimpleQueue[Call[Any]]"] = deque()  # of threads that wait for a call
+os.register_at_fork(after_in_child=_idle.clear)  # which has none of them
+
+
+def _begin(call: Call[Any]) -> None:
+    try:
+        calls = _idle.pop()
+    except IndexError:
+        calls = SimpleQueue()
+        threading.Thread(target=_serve, args=(calls,), daemon=True).start()
+    calls.put(call)
+
+
+def _serve(calls: "SimpleQueue[Call[Any]]") -> None:
+    kept = True
+    while kept:
+        call = calls.get()
+        call.run()
+        if kept := len(_idle) < _KEPT:
+            _idle.append(calls)  # before anybody is told: who asks next finds it
+        call.end()
+        del call  # it may keep much alive

@@ -227,13 +227,13 @@ class _Question:
     @classmethod
     def asked(cls, ask: Callable[[ModuleType], T]) -> T:
         """The answer. SanlockUnavailable: none in time; then it is not asked again in vain."""
-        if not (cls._open and cls._open.is_alive()):
+        if not (cls._open and cls._open.running):
             call = Call(lambda: _answered(ask))
             try:
                 if call.ends_in(ANSWER_TIME):
                     return call.answer()
             finally:
-                if call.is_alive():
+                if call.running:
                     cls._open = call
         raise SanlockUnavailable(run_dir(), f"it has not answered for {ANSWER_TIME:g} s")
 

@@ -256,9 +256,9 @@ def _acquired(fd: int, lease: Lease) -> None:
 def _cut_short(asked: Call[None], fd: int) -> None:
     """End a call that is still under way, before its descriptor is closed: the number is another's
     then. What the daemon makes of the call later, it gives back: nobody is there."""
-    if asked.is_alive():
+    if asked.running:
         daemon.cancel(fd)
-        asked.join()
+        asked.wait()
 
 
 def _same_file(one: str, other: str) -> bool:

@@ -66,15 +66,27 @@ class MonitorAddresses(msgspec.Struct, frozen=True):
 
 class Monitor(msgspec.Struct, frozen=True):
     name: str
+    rank: int
     public_addrs: MonitorAddresses
 
 
 class Monitors(msgspec.Struct, frozen=True):
+    """quorum: ranks of those that are in it."""
+
     mons: list[Monitor]
+    quorum: list[int]
 
 
 class _User(msgspec.Struct, frozen=True):
     key: str
+
+
+class _Entity(msgspec.Struct, frozen=True):
+    entity: str
+
+
+class _Entities(msgspec.Struct, frozen=True):
+    auth_dump: list[_Entity]
 
 
 class Osd(msgspec.Struct, frozen=True):
@@ -114,8 +126,17 @@ class Ceph:
     access: Access
 
     async def monitors(self) -> list[Monitor]:
+        """All that the cluster has, also those that are down."""
+        return (await self._monitors()).mons
+
+    async def quorum(self) -> list[Monitor]:
+        """Those that can be asked."""
+        found = await self._monitors()
+        return [one for one in found.mons if one.rank in found.quorum]
+
+    async def _monitors(self) -> Monitors:
         found: Monitors = await self._json(Monitors, "mon", "dump")
-        return found.mons
+        return found
 
     async def key(self, user: str, mon: str, osd: str) -> str:
         """The key of a user who has just these rights; the user is made when missing."""
@@ -129,6 +150,12 @@ class Ceph:
             await self._run("auth", "caps", *wanted)
             found = await self._json(list[_User], "auth", "get", wanted[0])
         return found[0].key
+
+    async def users(self, begin: str) -> list[str]:
+        """Those whose names begin so."""
+        found: _Entities = await self._json(_Entities, "auth", "ls")
+        names = [one.entity.removeprefix("client.") for one in found.auth_dump]
+        return [name for name in names if name.startswith(begin)]
 
     async def remove_user(self, user: str) -> None:
         """Nobody comes in by that name any more; who is in stays. A missing one is no error."""

@@ -19,6 +19,7 @@ SESSIONS = Path("/sys/class/iscsi_session")
 HOSTS = Path("/sys/class/scsi_host")
 BLOCK = Path("/sys/block")
 CONNECTIONS = Path("/sys/class/iscsi_connection")
+MOUNTS = Path("/proc/self/mountinfo")
 RECORDS = (Path("/etc/iscsi/nodes"), Path("/var/lib/iscsi/nodes"))  # Debian's, and others'
 TIME = Limits(seconds=60)
 SESSION_EXISTS = 15  # exit statuses
@@ -108,6 +109,17 @@ def disks(node: Node, lun: int | None = None) -> list[str]:
         units = (session / "device").glob(f"target*/*:*:*:{'*' if lun is None else lun}/block/*")
         found += sorted(unit.name for unit in units)
     return found
+
+
+def in_use(disk: str) -> bool:
+    """Is something made of a disk or of a part of it, or mounted? The kernel would forget it all
+    the same. Source: sysfs, BLOCK/holders; proc(5), mountinfo."""
+    entry = BLOCK / disk
+    places = [entry, *(part.parent for part in entry.glob("*/partition"))]
+    if any(next((place / "holders").glob("*"), None) for place in places):
+        return True
+    numbers = {_said(place, "dev") for place in places} - {""}
+    return any(line.split()[2] in numbers for line in MOUNTS.read_text().splitlines())
 
 
 def remove(disk: str) -> None:

@@ -18,7 +18,7 @@ from processes.qemu_img import INSPECT, TICK, Moved, Node, ref, secrets, throttl
 from processes.tool import BACKGROUND, TERM_WAIT, Tool, run, spawned
 from protocol.errors import BadOutput, CannotConnect, FlushFailed, ToolFailed, ToolStalled
 
-START_TIME = 10.0  # seconds until a server of ours must listen
+START_TIME = 60.0  # seconds until a server of ours must listen; a network volume may open slowly
 LOOK = 0.002  # seconds between looks whether it does
 _READ_ERROR = re.compile(r"(reading from file failed: .*)")
 _PROGRESS = re.compile(r"(\d{1,3})/100")

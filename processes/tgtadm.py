@@ -89,15 +89,18 @@ class Tgtd:
         await self._run("delete", "target", "--tid", str(tid))
 
     async def new_unit(self, tid: int, path: str, facts: Mapping[str, str]) -> None:
-        """Logical unit 1, over a file."""
-        unit = ["--tid", str(tid), "--lun", str(LUN)]
-        await self._run("new", "logicalunit", *unit, "-b", path)
+        """Logical unit 1, over a file. Until its facts are told it has those of tgtd, such as an
+        identity that units of other daemons have as well."""
+        await self._run("new", "logicalunit", *_unit(tid), "-b", path)
+        await self.describe_unit(tid, facts)
+
+    async def describe_unit(self, tid: int, facts: Mapping[str, str]) -> None:
         text = ",".join(f"{key}={value}" for key, value in facts.items())
-        await self._run("update", "logicalunit", *unit, "--params", text)
+        await self._run("update", "logicalunit", *_unit(tid), "--params", text)
 
     async def delete_unit(self, tid: int) -> None:
         """Refused while a command of an initiator runs."""
-        await self._run("delete", "logicalunit", "--tid", str(tid), "--lun", str(LUN))
+        await self._run("delete", "logicalunit", *_unit(tid))
 
     async def bind(self, tid: int, initiator: str) -> None:
         """Let an initiator in, by its name."""
@@ -144,6 +147,10 @@ class Tgtd:
         argv = ["tgtadm", "--lld", "iscsi", "--op", op, "--mode", mode, *arguments]
         output = await run(argv, limits=LIMITS, environment={"TGT_IPC_SOCKET": self.socket})
         return output.decode("utf-8", "replace")
+
+
+def _unit(tid: int) -> list[str]:
+    return ["--tid", str(tid), "--lun", str(LUN)]
 
 
 def missing(error: ToolFailed) -> bool:

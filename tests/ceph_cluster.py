@@ -1,7 +1,7 @@
 """A real Ceph cluster on loopback: one monitor, one manager, one OSD that keeps its data in memory.
 
-It takes some seconds to start and is shared by all tests of a process (the fixture `ceph_cluster`);
-with `--dist loadgroup` they all run in one. The daemons are children and end with it.
+It takes some seconds to start: the tests of a run share one (tests/ceph_keeper.py, the fixture
+`ceph_cluster`). The daemons are children of the process that started it and end with it.
 Source: ceph-mon(8), ceph-osd(8), ceph(8), version 16.
 """
 
@@ -77,11 +77,14 @@ _USERS = {
 
 @dataclass
 class CephCluster:
-    """A cluster that runs. Its keyring is that of client.admin; the pool `rbd` is for images."""
+    """A cluster that runs. Its keyring is that of client.admin; the pool `rbd` is for images.
+
+    pids: of its daemons, by their names.
+    """
 
     folder: Path
     mon_host: str
-    processes: "dict[str, subprocess.Popen[bytes]]" = field(default_factory=dict)
+    pids: dict[str, int] = field(default_factory=dict)
 
     @property
     def conf(self) -> Path:
@@ -113,37 +116,47 @@ class CephCluster:
         assert done.returncode == 0, f"{words}: {done.stderr}"
         return done.stdout.strip()
 
+
+@dataclass
+class OwnCluster(CephCluster):
+    """A cluster whose daemons are children of this process."""
+
+    processes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
+
     def start(self, name: str, *argv: str) -> None:
         """A daemon, in the foreground. From the main thread: it dies with the thread that asked."""
         with (self.folder / "log" / f"{name}.out").open("wb") as output:
-            self.processes[name] = subprocess.Popen(
+            process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", "--", *argv, "-f", "--conf", str(self.conf)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
             )
+        self.processes.append(process)
+        self.pids[name] = process.pid
 
     def stop(self) -> None:
-        for process in self.processes.values():
+        for process in self.processes:
             process.kill()  # nothing of it is kept
             process.wait()
 
 
 @contextmanager
 def ceph_cluster() -> Iterator[CephCluster]:
+    """A cluster of its own, for as long as the body runs."""
     folder = Path(tempfile.mkdtemp(prefix="lh-ceph-", dir="/tmp"))
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         for name in ("mon", "osd", "mgr", "run", "log"):
             (folder / name).mkdir()
         mon_host = f"[v2:127.0.0.1:{free_port()},v1:127.0.0.1:{free_port()}]"
-        cluster = CephCluster(folder, mon_host)
+        cluster = OwnCluster(folder, mon_host)
         stack.callback(cluster.stop)
         _start(cluster)
         yield cluster
 
 
-def _start(cluster: CephCluster) -> None:
+def _start(cluster: OwnCluster) -> None:
     fsid, osd = str(uuid.uuid4()), str(uuid.uuid4())
     folder = cluster.folder
     cluster.conf.write_text(_CONF.format(fsid=fsid, mon_host=cluster.mon_host, folder=folder))

@@ -44,13 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the tests marked `full` unless `--full` is given.
-
-    Those of Ceph run in one process (`--dist loadgroup`), because a cluster takes long to start.
-    """
-    for item in items:
-        if "ceph_cluster" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("ceph"))
+    """Deselect the tests marked `full` unless `--full` is given."""
     if config.getoption("--full"):
         return
     long = [item for item in items if item.get_closest_marker("full")]
@@ -69,11 +63,12 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Hosts"]:
 
 
 @pytest.fixture(scope="session")
-def ceph_cluster() -> Iterator["CephCluster"]:
-    """A Ceph cluster for all tests of a process of pytest; do not hurt it."""
-    from tests.ceph_cluster import ceph_cluster as running  # noqa: PLC0415 - tests without it
+def ceph_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator["CephCluster"]:
+    """A Ceph cluster for all tests of a run, whichever process they are in; do not hurt it."""
+    from tests.ceph_keeper import shared  # noqa: PLC0415 - it uses the search path from here
 
-    with running() as cluster:
+    own = tmp_path_factory.getbasetemp()
+    with shared(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) as cluster:
         yield cluster
 
 

@@ -23,7 +23,7 @@ from engine.adapters.ceph_fence import Fence
 from engine.adapters.connections import Connection, key_of
 from processes.ceph import Access, Ceph
 from processes.private_folder import private_folder
-from processes.rbd import EBUSY, EEXIST, ENOENT, ENOTEMPTY, Info, Rbd
+from processes.rbd import EBUSY, EEXIST, ENOENT, ENOTEMPTY, Info, Parent, Rbd
 from protocol.errors import (
     BadParameter,
     ManagedStorageFailed,
@@ -97,6 +97,8 @@ class CephAdapter(Adapter):
             if e.status in (EBUSY, ENOTEMPTY):
                 raise ManagedVolumeInUse(volume, e.detail.strip().splitlines()[-1]) from None
             raise
+        if info.parent is not None and info.parent.snapshot == f"{DRAFT}{volume}":
+            await self._rbd.remove_snapshot(info.parent.image, info.parent.snapshot)
 
     async def connect_volume(self, volume: str, connector: Connector) -> ConnectionInfo:
         info = await self._existing(volume)
@@ -122,16 +124,19 @@ class CephAdapter(Adapter):
 
     async def disconnect_volume(self, volume: str, connector: Connector | None) -> None:
         info = await self._any(volume)
-        connections = await self._connections(volume)
+        noted = set(await self._connections(volume))
+        # Who is let in, too: a command beside this one may have done that and noted nothing.
+        begin = _user(volume, "")
+        let_in = {user.removeprefix(begin) for user in await self._ceph.users(begin)}
+        keys = noted | let_in
         if connector is not None:
-            key = key_of(connector)
-            connections = {key: connections[key]} if key in connections else {}
-        users = [_user(volume, key) for key in connections]
+            keys &= {key_of(connector)}
+        users = [_user(volume, key) for key in sorted(keys)]
         for user in users:
             await self._ceph.remove_user(user)
         if users or connector is None:
             await Fence(self._ceph, self._rbd, info.name).cut(users, everybody=connector is None)
-        for key in connections:
+        for key in sorted(keys & noted):
             await self._rbd.remove_note(info.name, _note(volume, key))
 
     async def extend_volume(self, volume: str, gib: int) -> None:
@@ -249,8 +254,11 @@ class CephAdapter(Adapter):
 
     async def _make(self, image: str, snapshot: str, new: str, origin: str) -> None:
         """A clone is complete at once and becomes flat later, so it is never half-made."""
-        if await self._rbd.info(_image(new)) is None:
+        found = await self._rbd.info(_image(new))
+        if found is None:
             await self._anew(_image(new), partial(self._rbd.clone, image, snapshot, _image(new)))
+        elif found.parent != Parent(image, snapshot):  # by a call that died
+            raise ManagedVolumeExists(new, f"it is being made, but not from {origin}")
         await self._rbd.note(_image(new), ORIGIN, origin)
         await self._rbd.flatten(_image(new))
 

@@ -52,7 +52,7 @@ class Fence:
         names = {f"client.{user}" for user in users}
         owner = {
             str(session.addrs.addrvec[0]): session.entity_name
-            for monitor in await self.ceph.monitors()
+            for monitor in await self.ceph.quorum()
             for session in await self.ceph.sessions(monitor.name)
             if session.addrs.addrvec
         }

@@ -12,11 +12,14 @@ from processes import atomic_file
 from protocol.errors import ManagedStorageFailed
 from protocol.managed import Connector
 
+ENDING = ".ending.json"
+
 
 class Connection(msgspec.Struct, omit_defaults=True):
     """connector: of the host. facts: the adapter's own, which may be secret. device: as saved.
 
-    ending: the host is being shut out, by a command that may have died.
+    ending: the host is being shut out, by a command that may have died. The name of the file says
+    so: to shut a host out must not take room, of which there may be none.
     """
 
     connector: Connector
@@ -41,8 +44,8 @@ class Connections:
         return cls(volume / "connections")
 
     def get(self, connector: Connector) -> Connection | None:
-        path = self._path(connector)
-        return _read(path) if path.exists() else None
+        paths = (self._path(connector), self._ending(connector))
+        return next((_read(path) for path in paths if path.exists()), None)
 
     def all(self) -> list[Connection]:
         """In the order of their keys. Raises ManagedStorageFailed."""
@@ -52,16 +55,27 @@ class Connections:
         return sorted(connection.connector.host for connection in self.all())
 
     def put(self, connection: Connection) -> None:
+        """Of a host that is let in."""
         self.folder.mkdir(mode=0o700, exist_ok=True)
         atomic_file.write(self._path(connection.connector), msgspec.json.encode(connection))
 
+    def end(self, connection: Connection) -> None:
+        """From now on its host is being shut out."""
+        if not connection.ending:
+            self._path(connection.connector).rename(self._ending(connection.connector))
+            atomic_file.sync_folder(self.folder)
+
     def remove(self, connector: Connector) -> None:
-        self._path(connector).unlink(missing_ok=True)
+        for path in (self._path(connector), self._ending(connector)):
+            path.unlink(missing_ok=True)
         if self.folder.exists():
             atomic_file.sync_folder(self.folder)
 
     def _path(self, connector: Connector) -> Path:
         return self.folder / f"{key_of(connector)}.json"
+
+    def _ending(self, connector: Connector) -> Path:
+        return self.folder / f"{key_of(connector)}{ENDING}"
 
     def _files(self) -> Iterator[Path]:
         return iter(sorted(self.folder.glob("[0-9a-f]*.json")))
@@ -69,6 +83,8 @@ class Connections:
 
 def _read(path: Path) -> Connection:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Connection)
+        found = msgspec.json.decode(path.read_bytes(), type=Connection)
     except (OSError, msgspec.MsgspecError, UnicodeError) as e:
         raise ManagedStorageFailed(f"{path}: {e}") from None
+    found.ending = path.name.endswith(ENDING)
+    return found

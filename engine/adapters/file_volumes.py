@@ -11,7 +11,7 @@ import msgspec
 from engine.adapters.adapter import Adapter, Created, Stats, VolumeInfo
 from engine.adapters.connections import Connection
 from engine.adapters.volume_files import VolumeFiles
-from protocol.errors import BadParameter, ManagedVolumeInUse
+from protocol.errors import BadParameter, Error, ManagedVolumeInUse
 from protocol.managed import GIB, ConnectionInfo, Connector
 
 
@@ -54,22 +54,34 @@ class FileVolumes(Adapter):
             if connection is None:
                 connection = self._new_connection(volume, connector)
                 records.put(connection)  # first: what is let in can always be found
+            elif not self._is_known(connection.connector, connector):
+                reason = f"it is connected for another host that is called {connector.host}"
+                raise ManagedVolumeInUse(volume, reason)
             return await self._connected(volume, connection)
 
     def _new_connection(self, volume: str, connector: Connector) -> Connection:
         return Connection(connector)
 
+    def _is_known(self, host: Connector, connector: Connector) -> bool:
+        """Can who calls itself like a host that is let in come in by what was done for that?"""
+        return True
+
     async def disconnect_volume(self, volume: str, connector: Connector | None) -> None:
         with self._files.lock(volume):
             records = self._files.connections(volume)
             found = records.all() if connector is None else [records.get(connector)]
+            failures = []
             for connection in found:
                 if connection is not None:
-                    connection.ending = True
-                    records.put(connection)
-                    await self._ended(volume, connection)
+                    records.end(connection)
+                    try:
+                        await self._ended(volume, connection)
+                    except (Error, OSError) as e:  # one that hangs does not spare the others
+                        failures.append(e)
             if connector is None:
                 await self._cut_all(volume)
+            if failures:
+                raise failures[0]
 
     async def _ended(self, volume: str, connection: Connection) -> None:
         await self._cut(volume, connection)

@@ -60,6 +60,9 @@ class TgtAdapter(FileVolumes):
         account = sha256(self._name(volume, connector).encode()).hexdigest()[:16]
         return Connection(connector, {"user": account, "password": secrets.token_hex(8)})
 
+    def _is_known(self, host: Connector, connector: Connector) -> bool:
+        return host.initiator == connector.initiator
+
     async def _connected(self, volume: str, connection: Connection) -> ConnectionInfo:
         for one in self._files.connections(volume).all():  # tgtd may have forgotten them, too
             if not one.ending:
@@ -80,15 +83,18 @@ class TgtAdapter(FileVolumes):
     async def _let_in(self, volume: str, connection: Connection) -> None:
         """Make what is missing of its target; the initiator comes last."""
         target = await self._target(self._name(volume, connection.connector))
+        initiator = str(connection.connector.initiator)
         if LUN not in target.luns:
-            await self._new_unit(volume, target.tid)
+            path = str(self._files.disk(volume))
+            await self._tgtd.new_unit(target.tid, path, _unit_facts(volume))
+        elif initiator not in target.acl:  # a call that died may not have come to that
+            await self._tgtd.describe_unit(target.tid, _unit_facts(volume))
         facts = connection.facts
         if facts and facts["user"] not in target.accounts:
             with suppress(ToolFailed):  # a call that died may have left it, not bound to the target
                 await self._tgtd.delete_account(facts["user"])
             await self._tgtd.new_account(facts["user"], facts["password"])
             await self._tgtd.bind_account(target.tid, facts["user"])
-        initiator = str(connection.connector.initiator)
         if initiator not in target.acl:
             await self._tgtd.bind(target.tid, initiator)
 
@@ -105,13 +111,6 @@ class TgtAdapter(FileVolumes):
                 if not taken(e):  # else somebody else took that number: look again
                     raise
         raise BadOutput("tgtadm", "it makes a target that is not there")
-
-    async def _new_unit(self, volume: str, tid: int) -> None:
-        wwid = sha256(volume.encode()).hexdigest()[:32]
-        # "3": what follows is a NAA name, which is what a host makes the name of its device of.
-        facts = {"scsi_id": f"3{wwid}", "scsi_sn": wwid[:20], "vendor_id": "LEASEHLD"}
-        facts |= {"product_id": "VOLUME", "thin_provisioning": "1"}
-        await self._tgtd.new_unit(tid, str(self._files.disk(volume)), facts)
 
     async def _cut(self, volume: str, connection: Connection) -> None:
         await self._remove(self._name(volume, connection.connector))
@@ -160,6 +159,14 @@ class TgtAdapter(FileVolumes):
         if not _ID.fullmatch(volume):
             raise BadParameter("volume", "it becomes a name of iSCSI: a-z, 0-9 and - only")
         return f"{self._options.iqn}:{volume}."
+
+
+def _unit_facts(volume: str) -> dict[str, str]:
+    """Who a unit is, whichever host looks."""
+    wwid = sha256(volume.encode()).hexdigest()[:32]
+    # "3": what follows is a NAA name, which is what a host makes the name of its device of.
+    facts = {"scsi_id": f"3{wwid}", "scsi_sn": wwid[:20], "vendor_id": "LEASEHLD"}
+    return facts | {"product_id": "VOLUME", "thin_provisioning": "1"}
 
 
 def main() -> int:

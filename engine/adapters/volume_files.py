@@ -2,7 +2,7 @@
 
     PATH/volumes/VOLUME/disk                  the raw image
     PATH/volumes/VOLUME/snapshots/SNAPSHOT    whole copies of it; blocks are shared where possible
-    PATH/volumes/VOLUME/connections/KEY.json  the hosts that it is connected for
+    PATH/volumes/VOLUME/connections/KEY.json  the hosts that it is connected for; KEY.ending.json
     PATH/volumes/VOLUME/origin                of a clone: what it was made from
     PATH/scrap/VOLUME.*                       what is not made or not removed completely
     PATH/locks/VOLUME                         locked (flock(2)) by the command that works on it

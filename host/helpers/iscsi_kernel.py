@@ -1,12 +1,16 @@
 """Units of iSCSI targets as multipath devices of the kernel."""
 
+import errno
+import os
 from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import trio
 
+from endpoints.locks import Lock, Mode, held
 from endpoints.url import IscsiUrl
-from host.helpers.failure import Failed
+from host.helpers.failure import Failed, Unsure
 from leases.steps import reached
 from processes import iscsiadm, multipath
 from processes.iscsiadm import Credentials, Node
@@ -22,8 +26,32 @@ async def usable() -> bool:
 
 
 async def attach(units: Iterable[IscsiUrl], credentials: Credentials | None) -> dict[str, Any]:
-    """By all its paths that answer. Raises Failed, Error; undone then."""
+    """By all its paths that answer. Raises Failed, Error; undone then. Unsure: it is not."""
     units = tuple(units)
+    async with _turn(units):
+        return await _attached(units, credentials)
+
+
+async def detach(units: Iterable[IscsiUrl]) -> None:
+    """Remove the device, its disks, and the sessions that have no other disk.
+
+    Raises the classes of ToolFailed, OSError: somebody has the device, or a disk of it that did
+    not become one, open; that is still there then.
+    """
+    units = tuple(units)
+    async with _turn(units):
+        await _detached(units)
+
+
+def _turn(units: tuple[IscsiUrl, ...]) -> AbstractAsyncContextManager[int]:
+    """One program at a time begins or ends sessions of a target: who ends one has seen that it has
+    no disk, and another may just be waiting for its own to appear there."""
+    nodes = {_node(unit) for unit in units}
+    names = [f"{node.target} {node.portal}" for node in nodes]
+    return held(Lock("iscsi session", name, Mode.EXCLUSIVE) for name in names)
+
+
+async def _attached(units: tuple[IscsiUrl, ...], credentials: Credentials | None) -> dict[str, Any]:
     errors: list[str] = []
     for unit in units:
         try:
@@ -36,8 +64,12 @@ async def attach(units: Iterable[IscsiUrl], credentials: Credentials | None) -> 
             errors.append(str(e))
     name = None if len(errors) == len(units) else await _device(units)
     if name is None:
-        await detach(units)
-        raise Failed("; ".join(errors) or "no multipath device appeared over its disks")
+        reason = "; ".join(errors) or "no multipath device appeared over its disks"
+        try:
+            await _detached(units)
+        except (Error, OSError) as e:
+            raise Unsure(f"{reason}; it could not be undone: {e}") from None
+        raise Failed(reason)
     disks = [disk for unit in units for disk in iscsiadm.disks(_node(unit), unit.lun)]
     return {
         "type": "block",
@@ -47,17 +79,15 @@ async def attach(units: Iterable[IscsiUrl], credentials: Credentials | None) -> 
     }
 
 
-async def detach(units: Iterable[IscsiUrl]) -> None:
-    """Remove the device, its disks, and the sessions that have no other disk.
-
-    Raises the classes of ToolFailed: somebody has the device open; nothing was done then.
-    """
-    units = tuple(units)
+async def _detached(units: tuple[IscsiUrl, ...]) -> None:
     by_unit = {unit: iscsiadm.disks(_node(unit), unit.lun) for unit in units}
     disks = [disk for found in by_unit.values() for disk in found]
     for name in dict.fromkeys(name for disk in disks if (name := multipath.name_of(disk))):
         await multipath.flush(name)
         reached("helper-detach", "flush")
+    for disk in disks:
+        if iscsiadm.in_use(disk):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), f"/dev/{disk}")
     for disk in disks:
         iscsiadm.remove(disk)
     reached("helper-detach", "disks")

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from host.helpers.failure import Failed
+from host.helpers.failure import Failed, Unsure
 from processes.tool import Limits, run
-from protocol.errors import BadOutput, ToolFailed, ToolMissing, ToolStalled
+from protocol.errors import BadOutput, ToolFailed, ToolKilled, ToolMissing, ToolStalled
 
 PYTHON = "LEASEHOLD_MANAGED_OS_BRICK"
 DEFAULT_PYTHON = "/usr/bin/python3"
@@ -30,7 +30,7 @@ class Driver:
     name: str
 
     async def attach(self, data: Mapping[str, Any], access: Path) -> dict[str, Any]:
-        """Raises Failed."""
+        """Raises Failed; Unsure: it may be attached."""
         return await self._called("attach", {"driver": self.name, "data": data})
 
     async def detach(
@@ -59,14 +59,19 @@ async def connector_info() -> dict[str, Any]:
 
 
 async def _call(command: str, message: Mapping[str, Any]) -> dict[str, Any]:
+    """Raises Failed; Unsure: nobody knows what it has done."""
     stdin = msgspec.json.encode(message)
     try:
         output = await _run(str(WORKER), command, limits=TIME, stdin=stdin)
         return msgspec.json.decode(output, type=dict[str, Any])
+    except ToolKilled as e:
+        raise Unsure(f"os-brick: {e}") from None
     except ToolFailed as e:
         raise Failed(f"os-brick: {e.detail or e}") from None
-    except (BadOutput, ToolMissing, ToolStalled, msgspec.MsgspecError, RecursionError) as e:
+    except ToolMissing as e:
         raise Failed(f"os-brick: {e}") from None
+    except (BadOutput, ToolStalled, msgspec.MsgspecError, RecursionError) as e:
+        raise Unsure(f"os-brick: {e}") from None
 
 
 async def _run(*arguments: str, limits: Limits, stdin: bytes = b"") -> bytes:

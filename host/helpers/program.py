@@ -6,6 +6,7 @@ host tells of itself. Source: docs/managed.md, "Helpers".
 
 import hashlib
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ import msgspec
 import trio
 
 from host.helpers import connector, file, iscsi, local, os_brick, rbd
-from host.helpers.failure import Failed
+from host.helpers.failure import Failed, Unsure
 from leases.steps import reached
 from protocol.errors import Error
 from protocol.managed import ConnectionInfo
@@ -34,7 +35,7 @@ class Helper(Protocol):
         """The attachment: `path`, of a device or a url, and what the detach wants to know.
 
         Attaching what is attached already gives the same. Raises Failed, Error: what was done
-        is undone.
+        is undone; Unsure: it is not.
         """
         ...
 
@@ -81,6 +82,9 @@ def _ended(only: str | None) -> int:
         sys.stdout.flush()
     except (Failed, Error, OSError) as e:
         print(e, file=sys.stderr)
+        if isinstance(e, Unsure):
+            # A status says that nothing is attached; of one that was killed nobody knows.
+            os.kill(os.getpid(), signal.SIGKILL)
         return 1
     except Exception as e:  # no traceback: it is a program of the agent, which tells the first line
         print(f"{type(e).__name__}: {e}", file=sys.stderr)

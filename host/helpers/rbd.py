@@ -13,10 +13,10 @@ from typing import Any
 
 from endpoints.url import RbdUrl, parse
 from host.helpers import access as files
-from host.helpers.failure import Failed
+from host.helpers.failure import Failed, Unsure
 from leases.steps import reached
 from processes import krbd
-from protocol.errors import BadParameter
+from protocol.errors import BadOutput, BadParameter, ToolKilled, ToolStalled
 
 MOUNT_TIME = 20  # seconds for the monitors to answer; librados itself waits for five minutes
 _HOST = re.compile(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_][A-Za-z0-9._-]*|[0-9A-Fa-f:.]+", re.ASCII)
@@ -42,6 +42,7 @@ class _Image:
 
 
 async def attach(data: Mapping[str, Any], access: Path) -> dict[str, Any]:
+    """Raises Failed, Error; Unsure: it may have become a device."""
     image = _image(data)
     conf, keyring = _written(image, access)
     reached("helper-attach", "access")
@@ -49,7 +50,10 @@ async def attach(data: Mapping[str, Any], access: Path) -> dict[str, Any]:
         return {"type": "url", "path": str(_url(image, conf, keyring))}
     for device in krbd.devices(image.pool, image.namespace, image.name):
         return {"type": "block", "path": device}
-    device = await krbd.map_(image.spec, user=image.user, conf=conf, keyring=keyring)
+    try:
+        device = await krbd.map_(image.spec, user=image.user, conf=conf, keyring=keyring)
+    except (BadOutput, ToolKilled, ToolStalled) as e:  # the kernel goes on without its program
+        raise Unsure(str(e)) from None
     reached("helper-attach", "map")
     return {"type": "block", "path": device}
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -117,8 +118,25 @@ class Storage:
 
 
 @contextmanager
+def reaped(folder: Path) -> Iterator[None]:
+    """Servers of volumes outlive the commands: what a failed test leaves running ends with it."""
+    try:
+        yield
+    finally:
+        for pid in users(folder):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+@contextmanager
 def storage(kind: str, folder: Path, cluster: CephCluster | None = None) -> Iterator[Storage]:
-    """One of the kinds file, tgt, chap, ceph."""
+    """One of the kinds file, tgt, chap, ceph. folder: of the test alone."""
+    with reaped(folder), _storage(kind, folder, cluster) as made:
+        yield made
+
+
+@contextmanager
+def _storage(kind: str, folder: Path, cluster: CephCluster | None) -> Iterator[Storage]:
     disks = folder / "managed disks"
     cli = ManagedCli(folder / "home")
     path = f"path={disks}"
@@ -177,8 +195,17 @@ class Vendor(Storage):
         return sorted(one.name for one in place.iterdir()) if place.exists() else []
 
 
-def vendor(folder: Path) -> Vendor:
-    """Its domain is added; `helper` tells the url of the connection, unless it is scripted."""
+@contextmanager
+def vendor(folder: Path) -> Iterator[Vendor]:
+    """Its domain is added; `helper` tells the url of the connection, unless it is scripted.
+
+    folder: of the test alone.
+    """
+    with reaped(folder):
+        yield _vendor(folder)
+
+
+def _vendor(folder: Path) -> Vendor:
     place = folder / "vendor"
     helper = scripted(place)
     helper.script("attach", _ATTACHING)

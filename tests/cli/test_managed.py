@@ -12,7 +12,7 @@ from tests.cli.managed_storage import NAME, Storage, storage
 from tests.cli.run import Cli
 from tests.conformance.adapters import KINDS, TOOLS
 
-pytestmark = pytest.mark.full
+full = pytest.mark.full  # those that run the command ten times or more
 
 MIB = 1 << 20
 SOURCE = 3 * MIB + 512
@@ -20,12 +20,7 @@ NOBODY = "99999999-aaaa-4bbb-8ccc-dddddddddddd"
 
 
 def kinds(*names: str) -> list[Any]:
-    """Those of Ceph in one process: its cluster takes long to start."""
-    marks = {"ceph": [pytest.mark.xdist_group("ceph")]}
-    return [
-        pytest.param(name, marks=[pytest.mark.tools(*TOOLS[name]), *marks.get(name, [])])
-        for name in names
-    ]
+    return [pytest.param(name, marks=pytest.mark.tools(*TOOLS[name])) for name in names]
 
 
 @pytest.fixture
@@ -60,6 +55,27 @@ def copied(cli: Cli, source: object, target: object) -> None:
     assert ended.code == 0, ended
 
 
+@pytest.mark.parametrize("kind", kinds("file", "tgt"), indirect=True)
+def test_a_copy_to_an_attached_volume_arrives(served: Storage, tmp_path: Path) -> None:
+    cli, original = served.cli, source(tmp_path)
+    volume = served.volume()
+    copied(cli, original, served.attach(volume))
+    assert [row["state"] for row in cli.done("list")["volumes"]] == ["attached"]
+    assert cli.done("detach", NAME, volume)["detached"] is True
+    assert served.look(volume, SOURCE) == original.read_bytes()
+
+
+@pytest.mark.parametrize("kind", kinds("file", "tgt"), indirect=True)
+def test_a_snapshot_is_listed_until_it_is_deleted(served: Storage) -> None:
+    cli, volume = served.cli, served.volume()
+    snapshot = cli.done("snapshot", "create", NAME, volume)["id"]
+    assert cli.done("snapshot", "list", NAME, volume) == {"snapshots": [snapshot]}
+    assert cli.managed("volume", "delete", NAME, volume).code == 6
+    cli.done("snapshot", "delete", NAME, volume, snapshot)
+    cli.done("volume", "delete", NAME, volume)
+
+
+@full
 @pytest.mark.parametrize("kind", kinds(*KINDS), indirect=True)
 def test_what_is_copied_to_an_attached_volume_comes_back_from_it(
     served: Storage, tmp_path: Path
@@ -83,6 +99,7 @@ def test_what_is_copied_to_an_attached_volume_comes_back_from_it(
         assert cli.managed("volume", "info", NAME, one).code == 3
 
 
+@full
 @pytest.mark.parametrize("kind", kinds("file", "tgt", "ceph"), indirect=True)
 def test_a_snapshot_is_gone_back_to_and_becomes_a_volume(served: Storage, tmp_path: Path) -> None:
     cli, first, second = served.cli, source(tmp_path), tmp_path / "second"
@@ -131,6 +148,7 @@ def test_a_volume_with_an_id_is_made_once(files: Storage) -> None:
     assert files.cli.done("volume", "list", NAME) == {"volumes": [NOBODY]}
 
 
+@full
 @pytest.mark.parametrize("kind", kinds("file", "tgt"), indirect=True)
 def test_an_attached_volume_is_listed_and_kept(served: Storage) -> None:
     cli = served.cli
@@ -164,6 +182,7 @@ def test_attach_prints_the_place_and_nothing_else(files: Storage) -> None:
     files.cli.done("detach", NAME, volume)
 
 
+@full
 @pytest.mark.parametrize("kind", kinds("file", "tgt"), indirect=True)
 def test_a_volume_that_a_copy_writes_is_not_detached_but_by_force(
     served: Storage, tmp_path: Path

@@ -3,7 +3,10 @@
 import json
 import os
 import signal
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -11,7 +14,7 @@ from tests.cli.managed_storage import NAME, Storage, Vendor, storage, vendor
 from tests.cli.run import ended, until
 from tests.conformance.adapters import TOOLS
 
-pytestmark = [pytest.mark.full, pytest.mark.tools(*TOOLS["file"])]
+pytestmark = pytest.mark.tools(*TOOLS["file"])
 
 # What goes wrong in a program, as Python; the first are answers that nobody can read.
 GARBAGE = "print('x' * 100); sys.exit(0)"
@@ -26,9 +29,15 @@ BAD |= {f"late: {name}": LATE + text for name, text in BAD.items()}
 FAILING = [how for how in BAD if how.endswith(("fails", "dies"))]
 
 
+def but_full(names: Iterable[str], *quick: str) -> list[Any]:
+    """Each name as a parameter; those that are not `quick` are of the long series."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.full) for name in names]
+
+
 @pytest.fixture
-def array(tmp_path: Path) -> Vendor:
-    return vendor(tmp_path)
+def array(tmp_path: Path) -> Iterator[Vendor]:
+    with vendor(tmp_path) as made:
+        yield made
 
 
 def given(array: Vendor) -> str:
@@ -56,12 +65,17 @@ def attaches_and_detaches(array: Vendor, volume: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "how"),
-    [*(("connect_volume", how) for how in BAD), *(("save_device", how) for how in FAILING)],
+    "fault",
+    but_full(
+        [f"connect_volume: {how}" for how in BAD] + [f"save_device: {how}" for how in FAILING],
+        "connect_volume: no json",
+        "connect_volume: fails",
+        "connect_volume: late: dies",
+        "save_device: late: fails",
+    ),
 )
-def test_an_adapter_that_fails_leaves_nothing_attached(
-    array: Vendor, command: str, how: str
-) -> None:
+def test_an_adapter_that_fails_leaves_nothing_attached(array: Vendor, fault: str) -> None:
+    command, _, how = fault.partition(": ")
     volume = given(array)
     array.script(command, BAD[how])
     told = array.cli.managed("attach", NAME, volume, "--json")
@@ -113,7 +127,7 @@ def test_a_detach_that_fails_can_be_repeated(array: Vendor) -> None:
     nothing_left(array)
 
 
-@pytest.mark.parametrize("how", FAILING)
+@pytest.mark.parametrize("how", but_full(FAILING, "late: dies"))
 def test_a_volume_that_nobody_got_to_know_is_deleted(array: Vendor, how: str) -> None:
     for command, words in (
         ("create_volume", ("volume", "create", NAME, "--size", "1G")),
@@ -127,6 +141,19 @@ def test_a_volume_that_nobody_got_to_know_is_deleted(array: Vendor, how: str) ->
         array.usual()
 
 
+def test_a_volume_whose_id_the_user_has_is_kept_for_the_next_attempt(array: Vendor) -> None:
+    """It may have been there before, with data."""
+    volume = str(uuid4())
+    words = ("volume", "create", NAME, "--id", volume, "--size", "1G")
+    array.script("create_volume", BAD["late: dies"])
+    assert array.cli.managed(*words).code == 1
+    assert array.volumes() == [volume]
+    array.usual()
+    assert array.cli.done(*words)["is_zero"] is False
+    assert array.volumes() == [volume]
+
+
+@pytest.mark.full
 @pytest.mark.parametrize(
     "place",
     ["managed-attach:noted", "managed-attach:connected", "managed-attach:attached"]
@@ -150,8 +177,11 @@ def test_a_command_that_is_killed_while_it_attaches_is_repeated_or_taken_back(
 
 @pytest.mark.parametrize(
     "place",
-    ["managed-detach:detached", "managed-detach:disconnected"]
-    + [f"detach:{step}" for step in ("helper", "link", "row")],
+    but_full(
+        ["managed-detach:detached", "managed-detach:disconnected"]
+        + [f"detach:{step}" for step in ("helper", "link", "row")],
+        "managed-detach:detached",
+    ),
 )
 def test_a_command_that_is_killed_while_it_detaches_is_repeated(tmp_path: Path, place: str) -> None:
     with storage("file", tmp_path) as files:

@@ -14,8 +14,6 @@ from cli.managed_known import ManagedDomain, Secret
 from protocol.errors import BadParameter, NoSuchManagedDomain
 from tests.cli.managed_storage import NAME, ManagedCli
 
-pytestmark = pytest.mark.full
-
 SECRET = "a very secret word"
 
 

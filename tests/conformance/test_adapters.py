@@ -25,17 +25,15 @@ from protocol.managed import GIB, ConnectionInfo
 from tests.conformance.adapters import KINDS, TOOLS, Site, ceph_site, file_site, tgt_site
 from tests.servers import MIB, until
 
-pytestmark = pytest.mark.full
-
 A, B, C = "0xaa", "0xbb", "0xcc"
 OBSERVED = 0.3  # seconds in which a writer that was cut off would write sixty times
 
 
 def kinds(*ceph: pytest.MarkDecorator) -> Any:
-    """Every kind; Ceph in one process, because its cluster takes long to start."""
-    marks = {"ceph": [pytest.mark.xdist_group("ceph"), *ceph]}
+    """Every kind; with these marks, too, those of Ceph."""
+    more = {"ceph": ceph}
     return [
-        pytest.param(name, marks=[pytest.mark.tools(*TOOLS[name]), *marks.get(name, [])])
+        pytest.param(name, marks=[pytest.mark.tools(*TOOLS[name]), *more.get(name, ())])
         for name in KINDS
     ]
 

@@ -32,9 +32,8 @@ class Kind:
     tells: bool = True
 
     @property
-    def marks(self) -> list[pytest.MarkDecorator]:
-        found = [pytest.mark.tools(*tools(self.name))]
-        return [*found, pytest.mark.xdist_group("ceph")] if self.name == "rbd" else found
+    def needs(self) -> pytest.MarkDecorator:
+        return pytest.mark.tools(*tools(self.name))
 
 
 KINDS = [
@@ -50,7 +49,7 @@ KINDS = [
     Kind("rbd", "through qemu-nbd"),
 ]
 KIND = pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=kind.marks, id=kind.name) for kind in KINDS]
+    "kind", [pytest.param(kind, marks=kind.needs, id=kind.name) for kind in KINDS]
 )
 
 
@@ -192,7 +191,7 @@ async def test_a_blank_target_gets_no_zeros_where_the_caller_says_so(
 
 
 DIRTY = [
-    pytest.param(kind, place, marks=kind.marks, id=f"{kind.name}, {place}")
+    pytest.param(kind, place, marks=kind.needs, id=f"{kind.name}, {place}")
     for kind in KINDS
     for place in ("all of it", "its middle")
     # Where the storage does not tell, what it begins with does; more nobody can know.

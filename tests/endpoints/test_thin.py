@@ -18,14 +18,9 @@ SLACK = 2 * MIB  # what a file system needs to find the pieces
 PLACES = 8
 
 KINDS = ["file", "xfs", "nbd", "nbd, one connection", "iscsi", "rbd"]
-
-
-def marks(kind: str) -> list[pytest.MarkDecorator]:
-    found = [pytest.mark.tools(*tools(kind))]
-    return [*found, pytest.mark.xdist_group("ceph")] if kind == "rbd" else found
-
-
-KIND = pytest.mark.parametrize("kind", [pytest.param(kind, marks=marks(kind)) for kind in KINDS])
+KIND = pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.tools(*tools(kind))) for kind in KINDS]
+)
 
 
 @pytest.fixture

@@ -225,6 +225,45 @@ async def test_a_connection_that_cannot_be_read_is_garbage(place: Place, script:
     assert len(str(caught.value)) < 300
 
 
+# What ends with status 0 and is no answer; for an engine all of it is lines of a log.
+SILENT = {
+    "nothing": "true",
+    "a log": 'echo "12:00 INFO Deleting volume"; echo "12:01 DEBUG $4: done"',
+    "a log on the other output": 'echo "$4:" >&2',
+    "a page": "echo '<html>502</html>'",
+    "no text": "printf '\\377\\376\\n'",
+    "an answer to another call": "echo 8f1a9a40-0000-4000-8000-000000000000:done",
+}
+
+
+@pytest.mark.parametrize("script", SILENT.values(), ids=SILENT)
+async def test_the_status_of_a_vendors_adapter_tells_where_there_is_nothing_to_answer(
+    place: Place, script: str
+) -> None:
+    place.add("array-adapter", script)
+    storage = place.storage()
+    assert await storage.create_volume(VOLUME, 1) is False
+    await storage.disconnect_volume(VOLUME, HOST)
+    await storage.extend_volume(VOLUME, 2)
+    await storage.save_device(VOLUME, {})
+    await storage.clone_volume(VOLUME, "new")
+    await storage.remove_snapshot(VOLUME, "s1")
+    await storage.delete_volume(VOLUME)
+    for call in (lambda: storage.create_snapshot(VOLUME), storage.storage_stats):
+        with pytest.raises(AdapterGarbage):
+            await call()
+
+
+@pytest.mark.parametrize("script", SILENT.values(), ids=SILENT)
+async def test_an_adapter_of_ours_that_does_not_answer_has_not_succeeded(
+    place: Place, script: str
+) -> None:
+    place.add("array-adapter", script, "ours")
+    with pytest.raises(AdapterGarbage) as caught:
+        await place.storage().disconnect_volume(VOLUME)
+    assert caught.value.command == "disconnect_volume"
+
+
 @pytest.mark.parametrize("answer", ["", "two words", "\\001", "x" * 300])
 async def test_a_snapshot_whose_id_cannot_be_read_is_garbage(place: Place, answer: str) -> None:
     place.add("array-adapter", f'printf "$4:{answer}\\n"')
@@ -329,5 +368,6 @@ async def test_commands_that_move_data_have_longer(place: Place) -> None:
     place.add("array-adapter", f'sleep 1; {ANSWER}s1"')
     storage = replace(place.storage(), times=Times(short=0.3, data=20.0))
     with pytest.raises(AdapterStalled):
-        await storage.delete_volume(VOLUME)
+        await storage.extend_volume(VOLUME, 2)
     assert await storage.create_snapshot(VOLUME) == "s1"
+    await storage.delete_volume(VOLUME)  # which removes it

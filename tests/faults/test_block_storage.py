@@ -18,7 +18,7 @@ from tests.servers import MIB, WAIT, pattern, raw_image, until
 from tests.tgt_server import TgtServer, tgt_server
 from tests.volumes import tgtadm, unit
 
-pytestmark = pytest.mark.full
+full = pytest.mark.full  # it takes the tools many seconds to be given up
 
 SIZE = 64 * MIB
 LIMIT = 8 * MIB  # bytes/s: the copy takes long, so that its middle is not missed
@@ -77,6 +77,7 @@ async def cut(job: Job, server: TgtServer, disk: Path, how: str) -> None:
             await job.wait()
 
 
+@full
 @pytest.mark.tools("tgtd", "tgtadm", "qemu-nbd", "nbdcopy")
 @pytest.mark.parametrize("how", ["masked", "killed", "stopped"])
 async def test_a_copy_to_a_logical_unit_that_is_cut_off_is_given_up(
@@ -90,6 +91,7 @@ async def test_a_copy_to_a_logical_unit_that_is_cut_off_is_given_up(
     assert left_over(tgtd.process.pid) == []
 
 
+@full
 @pytest.mark.tools("tgtd", "tgtadm", "qemu-nbd", "nbdcopy")
 async def test_who_was_disconnected_by_force_writes_no_more(
     copies: Copies, source: Path, tgtd: TgtServer, disk: Path
@@ -211,4 +213,4 @@ async def test_who_was_put_on_the_blocklist_writes_no_more(
 
 
 def daemons(cluster: CephCluster) -> list[int]:
-    return [process.pid for process in cluster.processes.values()]
+    return list(cluster.pids.values())

@@ -203,7 +203,7 @@ async def test_a_question_that_is_not_answered_can_be_left(
         answered.set()
         left = daemon._Question._open
         assert left is not None  # so that nobody asks in vain
-        await trio.to_thread.run_sync(left.join)
+        await trio.to_thread.run_sync(left.wait)
 
 
 # --- a release that is not answered --------------------------------------------------------------

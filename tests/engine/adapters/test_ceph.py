@@ -12,9 +12,15 @@ from uuid import uuid4
 import pytest
 
 from engine.adapters.ceph import CephAdapter
+from engine.adapters.connections import key_of
 from processes.ceph import Access
 from processes.rbd import Rbd
-from protocol.errors import ManagedStorageFailed, ManagedVolumeInUse, NoSuchManagedVolume
+from protocol.errors import (
+    ManagedStorageFailed,
+    ManagedVolumeExists,
+    ManagedVolumeInUse,
+    NoSuchManagedVolume,
+)
 from protocol.managed import GIB, ConnectionInfo, Connector
 from tests.ceph_cluster import POOL, CephCluster
 from tests.servers import until
@@ -144,6 +150,76 @@ async def test_a_clone_that_died_half_way_can_be_removed_and_then_its_source(
         await adapter.delete_volume(volume.id)
     await adapter.delete_volume(volume.clone)
     await adapter.delete_volume(volume.id)
+
+
+async def test_what_was_begun_from_one_volume_is_not_finished_from_another(volume: Volume) -> None:
+    """Killed before it could note where it comes from; what it had then is not what is wanted."""
+    adapter, rbd, other = volume.adapter, volume.rbd, str(uuid4())
+    await adapter.create_volume(volume.id, 1)
+    await adapter.create_volume(other, 1)
+    await rbd.create_snapshot(volume.image, f"clone.{volume.clone}")
+    await rbd.clone(volume.image, f"clone.{volume.clone}", f"volume-{volume.clone}")
+    with pytest.raises(ManagedVolumeExists):
+        await adapter.clone_volume(other, volume.clone)
+    await adapter.create_snapshot(other, "s")
+    with pytest.raises(ManagedVolumeExists):
+        await adapter.create_volume_from_snapshot(other, "s", volume.clone)
+    await adapter.delete_volume(volume.clone)
+    await adapter.clone_volume(other, volume.clone)
+    await adapter.remove_snapshot(other, "s")
+    for name in (volume.clone, other, volume.id):
+        await adapter.delete_volume(name)
+
+
+async def test_a_clone_that_is_given_up_half_way_leaves_no_snapshot(volume: Volume) -> None:
+    adapter, rbd = volume.adapter, volume.rbd
+    await adapter.create_volume(volume.id, 1)
+    await rbd.create_snapshot(volume.image, f"clone.{volume.clone}")
+    await rbd.clone(volume.image, f"clone.{volume.clone}", f"volume-{volume.clone}")
+    await adapter.delete_volume(volume.clone)
+    assert await rbd.snapshots(volume.image) == []
+    await adapter.delete_volume(volume.id)
+
+
+@pytest.mark.parametrize("which", [HOST1, None], ids=["one host", "all"])
+async def test_who_was_let_in_without_a_note_is_shut_out_too(
+    volume: Volume, which: Connector | None
+) -> None:
+    """As when one command connects it while another disconnects it."""
+    adapter = volume.adapter
+    await adapter.create_volume(volume.id, 1)
+    info = await adapter.connect_volume(volume.id, HOST1)
+    await volume.rbd.remove_note(volume.image, f"leasehold.{volume.id}.{key_of(HOST1)}")
+    assert (await adapter.volume_info(volume.id)).hosts == []
+    await adapter.disconnect_volume(volume.id, HOST2)  # it is not the one
+    assert volume.reads(info, volume.image)
+    await adapter.disconnect_volume(volume.id, which)
+    assert not volume.reads(info, volume.image)
+    await adapter.delete_volume(volume.id)
+
+
+async def test_a_volume_that_its_host_has_open_grows_and_has_snapshots(volume: Volume) -> None:
+    """The one who has it open does that, with the rights of its user."""
+    adapter = volume.adapter
+    await adapter.create_volume(volume.id, 1)
+    info = await adapter.connect_volume(volume.id, HOST1)
+    user = info.data["auth_username"]
+    name = f"rbd:{POOL}/{volume.image}:id={user}:conf={volume.conf(info, 60)}"
+    argv = ["qemu-io", "-f", "raw", "-c", "write 0 4k", "-c", "sleep 1000000", name]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as client:
+        try:
+            await until(lambda: volume.cluster.rbd("lock", "ls", f"{POOL}/{volume.image}"))
+            await adapter.extend_volume(volume.id, 2)
+            await adapter.create_snapshot(volume.id, "s")
+            await adapter.clone_volume(volume.id, volume.clone)
+            await adapter.remove_snapshot(volume.id, "s")
+            assert client.poll() is None
+        finally:
+            client.kill()
+    assert (await adapter.volume_info(volume.clone)).size == 2 * GIB
+    await adapter.disconnect_volume(volume.id, None)
+    await adapter.delete_volume(volume.id)
+    await adapter.delete_volume(volume.clone)
 
 
 async def test_a_clone_is_connected_for_nobody(volume: Volume) -> None:

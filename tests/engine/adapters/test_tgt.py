@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from engine.adapters.connections import Connection, key_of
+from engine.adapters.tgt import TgtAdapter
 from processes.tgtadm import Tgtd
-from protocol.errors import BadParameter
+from protocol.errors import BadParameter, ManagedVolumeInUse, ToolStalled
 from protocol.managed import ConnectionInfo, Connector
 from tests.conftest import SEARCH_PATH
 from tests.engine.adapters.sites import HOST1, HOST2, tgt_adapter
@@ -79,6 +81,78 @@ async def test_a_daemon_that_was_started_again_has_nothing_to_shut_out(
     server.start()
     await adapter.disconnect_volume("v1", HOST1)
     await adapter.delete_volume("v1")
+
+
+async def test_a_unit_that_a_killed_command_left_without_its_names_gets_them(
+    server: TgtServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it had those of tgtd, and so the name of any other unit with the same numbers."""
+
+    class Killed(BaseException):
+        pass
+
+    async def killed(self: Tgtd, tid: int, facts: object) -> None:
+        raise Killed
+
+    adapter = tgt_adapter(tmp_path, server)
+    await adapter.create_volume("v1", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Tgtd, "describe_unit", killed)
+        with pytest.raises(Killed):
+            await adapter.connect_volume("v1", HOST1)
+    info = adapter._data("v1", Connection(HOST1))
+    nobody = ConnectionInfo("iscsi", info)
+    assert page(nobody, HOST1.initiator) is None, "it was let in to a unit that is not ready"
+    one = page(await adapter.connect_volume("v1", HOST1), HOST1.initiator)
+    two = page(await adapter.connect_volume("v1", HOST2), HOST2.initiator)
+    assert one is not None
+    assert one == two
+    await adapter.disconnect_volume("v1", None)
+    assert server.show() == ""
+
+
+async def test_another_host_of_the_same_name_is_told_so(server: TgtServer, tmp_path: Path) -> None:
+    """And the one that is connected keeps what it has."""
+    adapter = tgt_adapter(tmp_path, server)
+    await adapter.create_volume("v1", 1)
+    info = await adapter.connect_volume("v1", HOST1)
+    twin = Connector(HOST1.host, initiator="iqn.2026-01.org.example:twin")
+    with pytest.raises(ManagedVolumeInUse, match="another host"):
+        await adapter.connect_volume("v1", twin)
+    assert page(info, HOST1.initiator) is not None
+    assert page(info, twin.initiator) is None
+    await adapter.disconnect_volume("v1", HOST1)
+    assert page(await adapter.connect_volume("v1", twin), twin.initiator) is not None
+    await adapter.disconnect_volume("v1", None)
+
+
+async def test_a_host_that_cannot_be_cut_off_does_not_spare_the_others(
+    server: TgtServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = tgt_adapter(tmp_path, server)
+    await adapter.create_volume("v1", 1)
+    infos = {host: await adapter.connect_volume("v1", host) for host in (HOST1, HOST2)}
+    first = min(HOST1, HOST2, key=key_of)
+    removed = TgtAdapter._remove
+
+    async def hangs(self: TgtAdapter, name: str) -> None:
+        if name.endswith(key_of(first)):
+            raise ToolStalled("tgtd", 30)
+        await removed(self, name)
+
+    async def none(self: TgtAdapter, volume: str) -> None:
+        """It would meet the same target once more."""
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TgtAdapter, "_remove", hangs)
+        patch.setattr(TgtAdapter, "_cut_all", none)
+        with pytest.raises(ToolStalled):
+            await adapter.disconnect_volume("v1", None)
+    [other] = {HOST1, HOST2} - {first}
+    assert page(infos[other], other.initiator) is None
+    assert (await adapter.volume_info("v1")).hosts == [first.host]
+    await adapter.disconnect_volume("v1", None)
+    assert server.show() == ""
 
 
 async def test_the_targets_of_others_stay(server: TgtServer, tmp_path: Path) -> None:

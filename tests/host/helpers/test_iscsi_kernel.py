@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from endpoints.url import IscsiUrl
 from host.helpers import iscsi, iscsi_kernel
-from host.helpers.failure import Failed
+from host.helpers.failure import Failed, Unsure
 from processes import iscsiadm, multipath
 from processes.iscsiadm import Credentials, Node
 from protocol.errors import ToolFailed
 
 IQN = "iqn.2026-01.org.example:volumes"
 ONE = IscsiUrl("10.0.0.1", 3260, IQN, 1)
+NODE = Node(IQN, "10.0.0.1:3260")
 SECOND_PATH = IscsiUrl("fd00::1", 3260, IQN, 1)
 WWID = "36001405aabbccdd"
 
@@ -157,7 +159,8 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
     monkeypatch.setattr(iscsiadm, "SESSIONS", tmp_path / "session")
     monkeypatch.setattr(iscsiadm, "CONNECTIONS", tmp_path / "connection")
     monkeypatch.setattr(iscsiadm, "RECORDS", (tmp_path / "nowhere", tmp_path / "nodes"))
-    monkeypatch.setattr(multipath, "BLOCK", tmp_path / "block")
+    for module in (multipath, iscsiadm):
+        monkeypatch.setattr(module, "BLOCK", tmp_path / "block")
     monkeypatch.setattr(iscsi_kernel, "DISK_TIME", 0.3)
     made = Kernel(tmp_path)
     monkeypatch.setattr(iscsiadm, "remove", made.forget)
@@ -227,6 +230,132 @@ async def test_a_device_that_is_open_keeps_its_session(kernel: Kernel) -> None:
     assert (kernel.sessions, len(kernel.maps)) == (1, 1)
     kernel.set(in_use=False)
     await iscsi_kernel.detach((ONE,))
+    kernel.nothing_is_left()
+
+
+class Died(BaseException):
+    """Nothing of the helper goes on."""
+
+
+def dying(monkeypatch: pytest.MonkeyPatch, verb: str, step: str) -> None:
+    def reached(one: str, other: str) -> None:
+        if (one, other) == (verb, step):
+            raise Died
+
+    monkeypatch.setattr(iscsi_kernel, "reached", reached)
+
+
+@pytest.mark.parametrize("step", ["record", "session"])
+async def test_a_helper_that_dies_in_an_attach_can_be_asked_to_detach_or_again(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    units = (ONE, SECOND_PATH)
+    for again in (False, True):
+        with monkeypatch.context() as patch:
+            dying(patch, "helper-attach", step)
+            with pytest.raises(Died):
+                await iscsi_kernel.attach(units, None)
+        assert kernel.records
+        if again:
+            assert (await iscsi_kernel.attach(units, None))["multipath_id"] == f"{WWID}1"
+        await iscsi_kernel.detach(units)
+        kernel.nothing_is_left()
+
+
+@pytest.mark.parametrize("step", ["flush", "disks", "session"])
+async def test_a_helper_that_dies_in_a_detach_can_be_asked_once_more(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    units = (ONE, SECOND_PATH)
+    await iscsi_kernel.attach(units, None)
+    with monkeypatch.context() as patch:
+        dying(patch, "helper-detach", step)
+        with pytest.raises(Died):
+            await iscsi_kernel.detach(units)
+    assert kernel.sessions
+    await iscsi_kernel.detach(units)
+    kernel.nothing_is_left()
+    await iscsi_kernel.attach(units, None)
+    await iscsi_kernel.detach(units)
+    kernel.nothing_is_left()
+
+
+async def test_what_cannot_be_undone_is_not_said_to_be(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asked would forget it, and it would stay for ever."""
+
+    async def none(units: object) -> None:  # it comes too late, and udev looks at it
+        return None
+
+    kernel.set(in_use=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(iscsi_kernel, "_device", none)
+        with pytest.raises(Unsure, match=r"no multipath device appeared.*map in use"):
+            await iscsi_kernel.attach((ONE,), None)
+    assert (kernel.sessions, len(kernel.maps)) == (1, 1)
+    kernel.set(in_use=False)
+    await iscsi_kernel.detach((ONE,))
+    kernel.nothing_is_left()
+
+
+async def test_a_disk_that_somebody_else_uses_is_not_taken_away(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was there before, and no multipath device is made of it, because it is mounted."""
+    kernel.set(mapped=False)
+    mounts = kernel.root / "mounts"
+    monkeypatch.setattr(iscsiadm, "MOUNTS", mounts)
+    mounts.write_text("36 35 8:17 / /srv rw - ext4 /dev/sda1 rw\n")
+    await iscsiadm.make_record(NODE, None)
+    await iscsiadm.log_in(NODE)
+    iscsiadm.scan(NODE, 1)
+    [disk] = iscsiadm.disks(NODE)
+    part = kernel.root / "block" / disk / f"{disk}1"
+    part.mkdir()
+    (part / "partition").write_text("1\n")
+    (part / "dev").write_text("8:17\n")
+    with pytest.raises(Unsure, match="Device or resource busy"):
+        await iscsi_kernel.attach((ONE,), None)
+    with pytest.raises(OSError, match="Device or resource busy"):
+        await iscsi_kernel.detach((ONE,))
+    mounts.write_text("")
+    (part / "holders" / "dm-7").mkdir(parents=True)
+    with pytest.raises(OSError, match="Device or resource busy"):
+        await iscsi_kernel.detach((ONE,))
+    assert iscsiadm.disks(NODE) == [disk]
+    assert kernel.sessions == 1
+    (part / "holders" / "dm-7").rmdir()
+    await iscsi_kernel.detach((ONE,))
+    kernel.nothing_is_left()
+
+
+async def test_a_detach_does_not_end_the_session_that_an_attach_waits_for(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = IscsiUrl(ONE.host, ONE.port, IQN, 2)
+    kernel.set(luns=[1, 2])
+    await iscsi_kernel.attach((ONE,), None)
+    monkeypatch.setattr(iscsi_kernel, "DISK_TIME", 20.0)
+    asked, detached = trio.Event(), trio.Event()
+    monkeypatch.setattr(iscsiadm, "scan", lambda node, lun: asked.set())
+
+    async def attach() -> None:
+        assert (await iscsi_kernel.attach((other,), None))["multipath_id"] == f"{WWID}2"
+
+    async def detach() -> None:
+        await iscsi_kernel.detach((ONE,))
+        detached.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(attach)
+        await asked.wait()
+        nursery.start_soon(detach)
+        with trio.move_on_after(0.5):  # it would, if it did not wait
+            await detached.wait()
+        kernel.scan(NODE, 2)
+    assert (kernel.sessions, len(kernel.maps)) == (1, 1)
+    await iscsi_kernel.detach((other,))
     kernel.nothing_is_left()
 
 

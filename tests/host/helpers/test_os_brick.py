@@ -39,6 +39,8 @@ class Made:
         note("connect", self.driver, data)
         if "bad" in data:
             raise ValueError("cannot connect: " + data["bad"])
+        if "dies" in data:
+            os.kill(os.getpid(), 9)
         return {"path": "/dev/dm-5", "multipath_id": "36005"}
     def disconnect_volume(self, data, attachment):
         note("disconnect", self.driver, data, attachment)
@@ -96,6 +98,14 @@ def test_its_errors_are_told_and_not_what_it_says_beside(brick: Path) -> None:
     assert ask(brick, "attach", told).failure == "os-brick: ValueError: cannot connect: no nodes"
     unheard = {"driver_volume_type": "unheard", "data": {}}
     assert ask(brick, "attach", unheard).failure == "os-brick: KeyError: 'unheard'"
+
+
+def test_when_nobody_knows_what_it_has_done_the_helper_does_not_say_nothing(brick: Path) -> None:
+    """A status would say that; of one that was killed the agent asks for the detach."""
+    told = {"driver_volume_type": "lightos", "data": {"dies": True}}
+    ended = ask(brick, "attach", told)
+    assert (ended.status, ended.output) == (-9, "")
+    assert "os-brick: " in ended.errors
 
 
 def test_our_drivers_do_not_need_it_and_do_not_ask_it(brick: Path) -> None:

@@ -11,9 +11,10 @@ import pytest
 
 from endpoints.url import RbdUrl, parse
 from host.helpers import rbd
-from host.helpers.failure import Failed
+from host.helpers.failure import Failed, Unsure
 from processes import krbd
-from protocol.errors import BadOutput, ToolFailed
+from processes.tool import Limits
+from protocol.errors import ToolFailed
 
 KEY = "AQBHCbtT6APDHhAAD5W00cBchwkQjh3dkKsyPw=="
 DATA = {
@@ -212,11 +213,64 @@ async def test_a_device_that_is_open_stays_and_so_do_its_files(bus: Path, tmp_pa
     assert os.listdir(bus / "devices") == []
 
 
-async def test_a_program_that_tells_no_device_is_told(bus: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["echo mapped", "kill -9 $$", "sleep 600"])
+async def test_what_may_have_become_a_device_is_not_said_to_be_none(
+    bus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """The kernel goes on when the program that asked it does not."""
+    monkeypatch.setattr(krbd, "TIME", Limits(seconds=1.0))
     program = tmp_path / "bin" / "rbd"
-    program.write_text("#!/bin/sh\necho mapped\n")
-    with pytest.raises(BadOutput):
+    usual = program.with_name("usual")
+    program.rename(usual)
+    program.write_text(f'#!/bin/sh\n"{usual}" "$@" >/dev/null\n{end}\n')
+    program.chmod(0o755)
+    with pytest.raises(Unsure):
         await rbd.attach(DATA, tmp_path / "access")
+    assert os.listdir(bus / "devices") == ["0"]
+    usual.rename(program)
+    await rbd.detach(DATA, None, tmp_path / "access")
+    assert os.listdir(bus / "devices") == []
+
+
+class Died(BaseException):
+    """Nothing of the helper goes on."""
+
+
+@pytest.mark.parametrize("step", ["helper-attach:access", "helper-attach:map"])
+async def test_a_helper_that_dies_in_an_attach_can_be_asked_to_detach_or_again(
+    bus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    access = tmp_path / "access"
+    for again in (False, True):
+        with monkeypatch.context() as patch:
+            dying(patch, step)
+            with pytest.raises(Died):
+                await rbd.attach(DATA, access)
+        if again:
+            assert (await rbd.attach(DATA, access))["path"] == "/dev/rbd0"
+        await rbd.detach(DATA, None, access)
+        assert (os.listdir(bus / "devices"), access.exists()) == ([], False)
+
+
+async def test_a_helper_that_dies_in_a_detach_can_be_asked_once_more(
+    bus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = tmp_path / "access"
+    found = await rbd.attach(DATA, access)
+    with monkeypatch.context() as patch:
+        dying(patch, "helper-detach:unmap")
+        with pytest.raises(Died):
+            await rbd.detach(DATA, found, access)
+    await rbd.detach(DATA, found, access)
+    assert (os.listdir(bus / "devices"), access.exists()) == ([], False)
+
+
+def dying(monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    def reached(verb: str, step: str) -> None:
+        if f"{verb}:{step}" == at:
+            raise Died
+
+    monkeypatch.setattr(rbd, "reached", reached)
 
 
 async def test_a_snapshot_or_an_image_of_a_name_space_is_another(bus: Path) -> None:
