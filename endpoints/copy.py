@@ -4,6 +4,7 @@ import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
@@ -14,7 +15,7 @@ from endpoints.progress import IN_FLIGHT, Meter
 from endpoints.unshrunk import unshrunk
 from endpoints.watchdog import STALL_TIME, Watchdog
 from jobs.progress import Progress, Report
-from processes import nbd, qemu_img
+from processes import allocation, nbd, qemu_img
 from processes.allocation import Allocation
 from processes.qemu_img import Node
 from processes.tool import TERM_WAIT
@@ -51,9 +52,9 @@ async def copy(plan: Plan, report: Report, manner: Manner) -> int:
     SourceShrank.
     """
     report(Progress(percent=0.0, stage="preparing"))
-    allocation = await allocation_of(plan.source, top=plan.flags.backing is not None)
+    data = await allocation_of(plan.source, top=plan.flags.backing is not None)
     meter = Meter(
-        allocation,
+        data,
         of_data=plan.tool == "qemu-img",
         # What comes over the network passes by the counters of processes.
         counted=plan.tool == "nbdcopy" and plan.source.local,
@@ -74,7 +75,7 @@ async def copy(plan: Plan, report: Report, manner: Manner) -> int:
         meter.finish()
         report(meter.progress("flushed", part))
         if manner.verify:
-            await _verify(plan, target, allocation, report, manner)
+            await _verify(plan, target, data, report, manner)
     return meter.total
 
 
@@ -85,10 +86,10 @@ def _patience(plan: Plan, manner: Manner) -> float:
 
 
 async def _verify(
-    plan: Plan, target: Disk, allocation: Allocation, report: Report, manner: Manner
+    plan: Plan, target: Disk, data: Allocation, report: Report, manner: Manner
 ) -> None:
     """Read both ends whole, past every cache, and compare them. Raises VerifyFailed."""
-    meter = Meter(allocation, of_data=False)
+    meter = Meter(data, of_data=False)
     watchdog = Watchdog("qemu-img", _patience(plan, manner))
 
     def moved(percent: float | None, bytes_moved: int) -> None:
@@ -202,9 +203,13 @@ async def allocation_of(source: Disk, *, top: bool = False) -> Allocation:
     """
     if source.size >= MAP_FROM:
         try:
+            if source.kind == "file" and source.format == "raw":  # without starting a tool
+                [path] = source.lengths
+                look = partial(allocation.of_file, path, source.size)
+                return await trio.to_thread.run_sync(look, abandon_on_cancel=True)
             return await qemu_img.map_(source.node, source.size, top=top)
-        except (ToolFailed, ToolStalled, BadOutput):
+        except (ToolFailed, ToolStalled, BadOutput, OSError):
             pass  # the figures get coarser, the copy itself tells what is wrong
-    allocation = Allocation(source.size)
-    allocation.add(0, source.size)
-    return allocation
+    everywhere = Allocation(source.size)
+    everywhere.add(0, source.size)
+    return everywhere

@@ -32,7 +32,7 @@ def _delete(store: Store, lock: Grant, lease_id: str, force: bool) -> None:
     if place is not None and not place.updating:
         lease = volume.lease(lease_id, place.number)
         try:
-            _empty(store, lock, lease, place)
+            zeroed = _empty(store, lock, lease, place)
         except AcquireLockFailure:
             if not force:
                 raise
@@ -41,13 +41,14 @@ def _delete(store: Store, lock: Grant, lease_id: str, force: bool) -> None:
             reached("delete", "hidden")
         else:
             # Not while it is held: a release writes into the slot.
-            store.write_slot(lock, lease.offset, slot.cleared(volume.geometry))
+            store.write_slot(lock, lease.offset, slot.cleared(volume.geometry, lvb=not zeroed))
             reached("delete", "slot")
     change.sweep(store, lock, found)
 
 
-def _empty(store: Store, lock: Grant, lease: Lease, place: Place) -> None:
-    """Under the lease: zero its value block, then free its record.
+def _empty(store: Store, lock: Grant, lease: Lease, place: Place) -> bool:
+    """Under the lease: zero its value block, then free its record. False: there was no lease to
+    hold, so only its record was freed.
 
     The value block first: otherwise, after a crash in between, a rebuild of the index would find a
     job in an unnamed slot and bring the lease back.
@@ -56,7 +57,7 @@ def _empty(store: Store, lock: Grant, lease: Lease, place: Place) -> None:
         grant = store.take(lease)
     except InvalidSlot:  # nobody can hold a lease that is not there: only the record is left
         change.write(store.volume, lock, place.number, EMPTY, over=place.record)
-        return
+        return False
     with given_back(store, grant):
         reached("delete", "acquired")
         grant.put(None)
@@ -64,3 +65,4 @@ def _empty(store: Store, lock: Grant, lease: Lease, place: Place) -> None:
         change.write(store.volume, lock, place.number, EMPTY, over=place.record)
         reached("delete", "record")
     reached("delete", "released")
+    return True

@@ -19,7 +19,8 @@ LVB_SIZE = 512
 class Slot:
     """A slot to be written: `head` at its start, `lvb` in its place, all the rest zero.
 
-    rest: False leaves the rest as it is; until the slot is written for a new lease nobody reads it.
+    rest: False leaves the rest as it is, and an empty `lvb` the value block; until the slot is
+    written for a new lease nobody reads it.
     """
 
     head: bytes
@@ -37,7 +38,8 @@ class Slot:
         """Write the whole slot in one piece. The caller holds it."""
         if not self.rest:
             # The value block first: a rebuild would take a job in an unnamed slot for a lost lease.
-            sectors.write(offset + geometry.lvb_offset, self.lvb)
+            if self.lvb:
+                sectors.write(offset + geometry.lvb_offset, self.lvb)
             sectors.write(offset, self.head)
             return
         pieces = [(0, self.head), (geometry.lvb_offset, self.lvb)]
@@ -51,6 +53,8 @@ def fresh(geometry: Geometry, space: str, resource: str, lvb: bytes = bytes(LVB_
     return Slot(first + request.ljust(geometry.sector, b"\0"), lvb.ljust(geometry.sector, b"\0"))
 
 
-def cleared(geometry: Geometry) -> Slot:
-    """A slot that belongs to no lease: its leader has empty names."""
-    return replace(fresh(geometry, "", ""), rest=False)
+def cleared(geometry: Geometry, *, lvb: bool = True) -> Slot:
+    """A slot that belongs to no lease: its leader has empty names. lvb: False: its value block was
+    zeroed already."""
+    slot = replace(fresh(geometry, "", ""), rest=False)
+    return slot if lvb else replace(slot, lvb=b"")

@@ -1,10 +1,14 @@
 """Allocation: sums of data, exact at the borders of its parts, whatever the extents were."""
 
+import os
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processes.allocation import PARTS, SMALLEST, Allocation
+from processes import allocation
+from processes.allocation import PARTS, SMALLEST, Allocation, of_file
 
 SIZE = 10 * SMALLEST
 
@@ -16,18 +20,18 @@ def extents(size: int) -> st.SearchStrategy[list[tuple[int, int]]]:
 
 
 def filled(size: int, data: list[tuple[int, int]]) -> Allocation:
-    allocation = Allocation(size)
+    made = Allocation(size)
     for start, length in data:
-        allocation.add(start, length)
-    return allocation
+        made.add(start, length)
+    return made
 
 
 @given(data=extents(SIZE))
 def test_the_total_is_the_sum_of_the_data(data: list[tuple[int, int]]) -> None:
-    allocation = filled(SIZE, data)
-    assert allocation.total == sum(length for _, length in data)
-    assert allocation.upto(SIZE) == allocation.total
-    assert allocation.upto(0) == 0
+    found = filled(SIZE, data)
+    assert found.total == sum(length for _, length in data)
+    assert found.upto(SIZE) == found.total
+    assert found.upto(0) == 0
 
 
 @given(data=extents(SIZE), part=st.integers(0, 10))
@@ -41,20 +45,64 @@ def test_it_is_exact_at_the_borders_of_parts(data: list[tuple[int, int]], part: 
 def test_it_never_falls_and_stays_between_0_and_the_total(
     data: list[tuple[int, int]], positions: list[float]
 ) -> None:
-    allocation = filled(SIZE, data)
-    found = [allocation.upto(position) for position in sorted(positions)]
-    assert found == sorted(found)
-    assert found[0] >= 0
-    assert found[-1] <= allocation.total
+    found = filled(SIZE, data)
+    sums = [found.upto(position) for position in sorted(positions)]
+    assert sums == sorted(sums)
+    assert sums[0] >= 0
+    assert sums[-1] <= found.total
 
 
 @pytest.mark.parametrize("size", [0, 1, SMALLEST - 1, SMALLEST + 1, SIZE, (1 << 46) + 1])
 def test_it_holds_any_size_in_bounded_memory(size: int) -> None:
-    allocation = filled(size, [(0, size)])
-    assert allocation.total == allocation.upto(size) == allocation.upto(size * 2) == size
-    assert len(allocation._data) <= PARTS
+    found = filled(size, [(0, size)])
+    assert found.total == found.upto(size) == found.upto(size * 2) == size
+    assert len(found._data) <= PARTS
 
 
 def test_what_lies_outside_of_the_image_is_not_counted() -> None:
-    allocation = filled(SIZE, [(SIZE - 10, 1000), (SIZE, 5), (SIZE * 2, 5)])
-    assert allocation.total == 10
+    found = filled(SIZE, [(SIZE - 10, 1000), (SIZE, 5), (SIZE * 2, 5)])
+    assert found.total == 10
+
+
+def sparse(folder: Path, data: list[tuple[int, int]], size: int = SIZE) -> str:
+    path = folder / "image"
+    with path.open("wb") as file:
+        file.truncate(size)
+        for start, length in data:
+            os.pwrite(file.fileno(), b"x" * length, start)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [],
+        [(0, SIZE)],
+        [(SMALLEST, SMALLEST)],
+        [(0, 4096), (SMALLEST * 3, 8192), (SIZE - SMALLEST, SMALLEST)],
+    ],
+)
+def test_a_file_holds_data_where_it_was_written(
+    data: list[tuple[int, int]], tmp_path: Path
+) -> None:
+    found, expected = of_file(sparse(tmp_path, data), SIZE), filled(SIZE, data)
+    assert found.total == expected.total
+    for part in range(11):
+        assert found.upto(part * SMALLEST) == expected.upto(part * SMALLEST)
+
+
+def test_of_a_file_that_is_longer_only_the_asked_part_counts(tmp_path: Path) -> None:
+    path = sparse(tmp_path, [(SMALLEST, SMALLEST), (SIZE, SMALLEST)], SIZE + SMALLEST)
+    assert of_file(path, SIZE).total == SMALLEST
+    assert of_file(path, SMALLEST + 4096).total == 4096
+    assert of_file(path, 4096).total == 0
+
+
+def test_what_lies_behind_very_many_extents_is_taken_for_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(allocation, "EXTENTS", 2)
+    pieces = [(part * SMALLEST, 4096) for part in range(0, 10, 2)]
+    found = of_file(sparse(tmp_path, pieces), SIZE)
+    assert found.upto(2 * SMALLEST) == 4096
+    assert found.total == 8192 + SIZE - (2 * SMALLEST + 4096)
