@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli import agent, copy, domain, host, job, lease, managed, pki, volume
+from cli import agent, copy, domain, host, job, lease, localdisk, managed, pki, volume
 from cli.command import group
 
 app = group(
@@ -27,6 +27,7 @@ agent.register(host.app)
 app.add_typer(host.app)
 app.add_typer(job.app)
 app.add_typer(lease.app)
+app.add_typer(localdisk.app)
 app.add_typer(managed.app)
 app.add_typer(pki.app)
 app.add_typer(volume.app)

@@ -52,6 +52,8 @@ CODES: dict[type[BaseException], int] = {
     errors.NoSuchManagedDomain: NOT_FOUND,
     errors.NoSuchManagedVolume: NOT_FOUND,
     errors.NoSuchManagedSnapshot: NOT_FOUND,
+    errors.NoSuchLocalDisk: NOT_FOUND,
+    errors.NoSuchDisk: NOT_FOUND,
     # cannot connect
     errors.CannotConnect: CANNOT_CONNECT,
     errors.ConnectionLost: CANNOT_CONNECT,
@@ -84,7 +86,16 @@ CODES: dict[type[BaseException], int] = {
     errors.ManagedVolumeConnectionMismatch: REFUSED,
     errors.ManagedVolumeExists: REFUSED,
     errors.ManagedVolumeInUse: REFUSED,
+    errors.LocalDiskRefused: REFUSED,
+    errors.LocalDiskInUse: REFUSED,
+    errors.LocalDiskChanged: REFUSED,
+    errors.VolumeGroupMissing: REFUSED,
+    errors.ThinPoolMissing: REFUSED,
+    errors.ThinPoolUnsafe: REFUSED,
+    errors.NoLocalSpace: REFUSED,
     jsonrpc.Forbidden: REFUSED,
+    # nobody can say
+    errors.LocalDiskUncertain: UNRESOLVED,
 }
 
 

@@ -47,8 +47,9 @@ class Output:
         """The one error of a command; `data` are facts beyond those of the error itself."""
         if self.json:
             described = errors.to_rpc(error)
-            described["data"] = {**described["data"], **(data or {})}
-            self._print(as_json({"error": described}))
+            # Not in place: the facts of the job hold the same error.
+            told = {**described, "data": {**described["data"], **(data or {})}}
+            self._print(as_json({"error": told}))
         else:
             self.warn(explained(error))
 

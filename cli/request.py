@@ -15,10 +15,10 @@ from endpoints.url import PathUrl, Url, parse
 from endpoints.watchdog import STALL_TIME
 from protocol.errors import BadParameter
 from protocol.messages import DivEndpoint, ExternalEndpoint, Format, LeaseRef
-from protocol.messages import Endpoint as Message
 from storage.domain import Domain
 from storage.image import Policy
 
+Message = DivEndpoint | ExternalEndpoint
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _VOLUME = re.compile(rf"{_UUID}/{_UUID}/{_UUID}")
@@ -46,7 +46,7 @@ class Order:
     @property
     def volumes(self) -> tuple[str, ...]:
         """The ends that are volumes."""
-        return tuple(filter(_VOLUME.fullmatch, (self.source, self.destination)))
+        return tuple(filter(is_volume, (self.source, self.destination)))
 
     @property
     def target_volume(self) -> CopyDataDivEndpoint | None:
@@ -180,6 +180,11 @@ def _check_lease(order: Order) -> None:
         raise BadParameter("--keep-lease", "the lease of a volume always stays")
 
 
+def is_volume(name: str) -> bool:
+    """Is it SD/IMG/VOL?"""
+    return _VOLUME.fullmatch(name) is not None
+
+
 def volume_message(name: str, generation: int | None = None) -> DivEndpoint:
     """SD/IMG/VOL as an end of a copy."""
     sd_id, img_id, vol_id = map(UUID, name.split("/"))
@@ -191,7 +196,7 @@ def checked_url(text: str, name: str) -> str:
 
     Everything up to a first colon is a protocol, as in qemu: `./a:b` is a file of that name.
     """
-    if _VOLUME.fullmatch(text):
+    if is_volume(text):
         return text.lower()
     if not text or not text.isprintable():
         raise BadParameter(name, f"{text!r} is empty or not printable text")

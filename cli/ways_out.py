@@ -21,6 +21,7 @@ WAYS_OUT: dict[type[BaseException], str] = {
     errors.ImageMissing: "check the name; a device or network volume is never created",
     errors.NoSuchManagedDomain: "`leasehold managed domain list` shows the known ones, `leasehold"
     " managed domain add` adds one",
+    errors.LocalDiskInUse: "stop its VM, or wait for the copy; `leasehold localdisk list` shows it",
     errors.CannotConnect: "check that its server runs and can be reached",
     errors.ReadOnly: "check its permissions",
     errors.StorageDomainAlreadyExists: "`leasehold domain open PATH` opens it",

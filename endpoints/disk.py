@@ -167,6 +167,19 @@ async def target(url: Url, format: Format, *, needed: int, create_under: tuple[s
     return found
 
 
+def raw_target(url: PathUrl, needed: int) -> Disk:
+    """A target that is there to be filled, whatever what it held before looks like. Blocks.
+
+    Raises ImageMissing, TooSmall, ReadOnly, ImageRefused.
+    """
+    found = _local_target(url, "raw", ())
+    if isinstance(found, NewFile):
+        raise ImageMissing(url.path)
+    if found.size < needed:
+        raise TooSmall(url.path, needed, found.size)
+    return found
+
+
 def local_disk(url: PathUrl, chain: Chain, files: tuple[str, ...]) -> Disk:
     """The disk that a chain of local images is, made of `files`. Blocks."""
     return Disk(

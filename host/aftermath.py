@@ -8,12 +8,12 @@ import trio
 
 from endpoints.domain import open_store
 from endpoints.volume import owners
-from host.copying import messages, named_domains, opened
+from host.copying import local_disks, messages, named_domains, opened
 from host.folder import Ending, Spec
 from jobs.status import Status
 from leases import verbs
 from protocol.errors import BadParameter, Error, NoSuchLease, SanlockLVBError, WorkerDied, to_rpc
-from protocol.messages import DivEndpoint, ExternalEndpoint
+from protocol.messages import DivEndpoint, ExternalEndpoint, LocalEndpoint
 from protocol.record import Expectation, JobRecord, JobStatus, next_generation
 from storage import volume
 from storage.domain import Domain
@@ -61,6 +61,8 @@ async def _look(spec: Spec) -> Said:
         domain = (await opened(spec))[sd_id]
         if isinstance(destination, DivEndpoint):
             return await _volume(spec, destination, domain)
+        if isinstance(destination, LocalEndpoint):
+            return await _local(spec, destination, domain)
         return await _lease(spec, destination, domain)
     except (Error, OSError, KeyError) as e:
         return Said(False, f"what became of it is unknown: {e}", isinstance(e, _CERTAIN))
@@ -81,7 +83,20 @@ async def _volume(spec: Spec, target: DivEndpoint, domain: Domain) -> Said:
     return Said(done, f"its volume is {facts.legality}, generation {facts.generation}")
 
 
-async def _lease(spec: Spec, target: ExternalEndpoint, domain: Domain) -> Said:
+async def _local(spec: Spec, target: LocalEndpoint, domain: Domain) -> Said:
+    """A local disk that is ready was copied to its last byte, whatever could be recorded."""
+    try:
+        said = await _lease(spec, target, domain)
+    except NoSuchLease as e:  # whoever uses the disk deletes it
+        said = Said(False, str(e))
+    if said.done or not said.final:
+        return said
+    found = await local_disks(spec.local).find(str(target.vol_id))
+    ready = found is not None and not found.filling and found.job_id == str(spec.job_id)
+    return Said(True, "") if ready else said
+
+
+async def _lease(spec: Spec, target: ExternalEndpoint | LocalEndpoint, domain: Domain) -> Said:
     if target.lease is None or target.generation is None:
         return Said(False, "it has no lease")
     store = await open_store(domain, spec.store)

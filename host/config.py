@@ -22,8 +22,16 @@ _PORT = r"(6553[0-5]|655[0-2]\d|65[0-4]\d\d|6[0-4]\d{3}|[0-5]?\d{1,4})"
 Address: TypeAlias = Annotated[str, msgspec.Meta(pattern=rf"\A{_HOST}:{_PORT}\Z")]
 
 
+# LVM's rule for names, which is checked where it is used.
+VolumeGroup: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
 class Rate(int):
     """Bytes per second, more than 0; in a file also "50M"."""
+
+
+class Seconds(float):
+    """A time, 0 or more; in a file also "90s", "10m", "2h" or "1d"."""
 
 
 def _about(text: str) -> msgspec.Meta:
@@ -159,6 +167,42 @@ class Managed(Section, frozen=True):
     ] = "/usr/bin/python3"
 
 
+class LocalDisk(Section, frozen=True):
+    """Copies of disks on storage of this host, for the VMs that it runs."""
+
+    volume_group: Annotated[
+        VolumeGroup, _about("The volume group in which they are made; nothing else is touched.")
+    ] = "ovirt-local"
+    thin_pool: Annotated[VolumeGroup, _about("The thin pool of the backend lvmthin.")] = "pool0"
+    devices: Annotated[
+        tuple[Folder, ...],
+        _about("The devices that the volume group lies on; LVM looks at no others. Empty: at all."),
+    ] = ()
+    helper: Annotated[
+        tuple[str, ...],
+        _about('Without root: "sudo", "-n", "/usr/local/bin/leasehold-lvm-helper"; empty: none.'),
+    ] = ()
+    dev: Annotated[Folder, _about("The folder of devices; another one for tests.")] = "/dev"
+    domain: Annotated[
+        Uuid | None,
+        _about("The storage domain that keeps the leases of the copies; default: one of our own."),
+    ] = None
+    sources: Annotated[
+        tuple[Folder, ...],
+        _about("Where disks may lie that are copied, beside the directories of [endpoints]."),
+    ] = ("/rhev/data-center",)
+    delete_on_stop: Annotated[
+        bool, _about("Remove the local disks of a VM when it stops, with what it has written.")
+    ] = True
+    keep: Annotated[
+        Seconds, _about('Time in which a disk that was just prepared is not removed, as "10m".')
+    ] = Seconds(600)
+    gc: Annotated[
+        Literal["log", "remove", "off"],
+        _about("What the agent does at its start with disks whose copy died: log, remove or off."),
+    ] = "log"
+
+
 class Identity(Section, frozen=True):
     """Who this host is."""
 
@@ -189,6 +233,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     endpoints: Endpoints = Endpoints()
     storage: Storage = Storage()
     managed: Managed = Managed()
+    localdisk: LocalDisk = LocalDisk()
     identity: Identity = Identity()
     log: Log = Log()
 

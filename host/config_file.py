@@ -14,12 +14,14 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from host.config import SECTIONS, Config, Rate
+from host.config import SECTIONS, Config, Rate, Seconds
 from protocol.errors import BadParameter
 from protocol.sizes import parse_rate
 
 PATH = Path("/etc/leasehold/host.toml")
 PREFIX = "LEASEHOLD_"
+UNITS_OF_TIME = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_TIME = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*([smhd]?)")
 
 
 def load(
@@ -111,6 +113,8 @@ def _checked(data: dict[str, Any], origins: Mapping[str, str], text: str, where:
 
 def _hook(kind: type, value: Any) -> Any:
     """Read what msgspec does not know."""
+    if kind is Seconds:
+        return _seconds(value)
     if kind is not Rate:
         raise NotImplementedError
     if isinstance(value, bool) or not isinstance(value, int | str):
@@ -119,6 +123,13 @@ def _hook(kind: type, value: Any) -> Any:
         return Rate(parse_rate(str(value), "rate"))
     except BadParameter as e:
         raise ValueError(e.reason) from None
+
+
+def _seconds(value: Any) -> Seconds:
+    found = _TIME.fullmatch(str(value).strip())
+    if isinstance(value, bool) or found is None:
+        raise ValueError("a time is a number of seconds, or a text such as '10m'")
+    return Seconds(float(found[1]) * UNITS_OF_TIME[found[2] or "s"])
 
 
 def _place(message: str) -> tuple[str, str]:

@@ -6,7 +6,8 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from host.config import SECTIONS, Config, Rate, Section
+from host.config import SECTIONS, Config, Rate, Seconds, Section
+from host.config_file import UNITS_OF_TIME
 from protocol.sizes import UNITS
 
 WIDTH = 98
@@ -52,8 +53,8 @@ def written(value: Any) -> str:
     """A value in TOML."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, Rate):
-        return _rate(value)
+    if isinstance(value, Rate | Seconds):
+        return _rate(value) if isinstance(value, Rate) else _time(value)
     if isinstance(value, str):
         return f'"{"".join(map(_character, value))}"'
     if isinstance(value, dict):
@@ -71,6 +72,14 @@ def _rate(rate: int) -> str:
             break
         rate, unit = rate // 1024, larger
     return f'"{rate}{unit}"' if unit else str(rate)
+
+
+def _time(seconds: Seconds) -> str:
+    """With the largest unit of which it is a whole number."""
+    for unit, length in reversed(UNITS_OF_TIME.items()):
+        if seconds and not seconds % length:
+            return f'"{int(seconds // length)}{unit}"'
+    return f"{float(seconds):.9f}".rstrip("0").rstrip(".")
 
 
 def _character(one: str) -> str:

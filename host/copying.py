@@ -1,7 +1,7 @@
 """The copy that a specification asks for: its messages made into endpoints and a store."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import trio
@@ -10,16 +10,19 @@ from endpoints.copy_data import CopyRequest, Endpoint, copy
 from endpoints.div import CopyDataDivEndpoint
 from endpoints.domain import open_store
 from endpoints.external import CopyDataExternalEndpoint, local_name
+from endpoints.local import CopyDataLocalDiskEndpoint
 from endpoints.url import parse
-from host.folder import Spec
+from host.folder import LocalGroup, Spec
 from host.membership_wait import until_joined
 from jobs.progress import Progress, Report
-from protocol.errors import StorageDomainDoesNotExist
-from protocol.messages import DivEndpoint, decode_endpoint
+from processes.lvm import Lvm
+from protocol.errors import BadParameter, StorageDomainDoesNotExist
+from protocol.messages import DivEndpoint, ExternalEndpoint, LocalEndpoint, decode_endpoint
 from protocol.messages import Endpoint as Message
 from storage import domain
 from storage.domain import Domain
 from storage.image import Policy
+from storage.local_disks import LocalDisks
 
 
 def messages(spec: Spec) -> tuple[Message, Message]:
@@ -75,11 +78,31 @@ async def copied(spec: Spec, report: Report) -> dict[str, Any]:
     )
 
 
-def _endpoint(message: Message, spec: Spec, domains: Mapping[str, Domain]) -> Endpoint:
+def local_disks(group: LocalGroup | None) -> LocalDisks:
+    """Raises BadParameter (1000): it is not told where they are, or by a name that cannot be."""
+    if group is None:
+        raise BadParameter("local", "it is not told where local disks are")
+    lvm = Lvm(group.volume_group, group.devices, group.helper, group.dev)
+    return LocalDisks(lvm, group.thin_pool)
+
+
+def endpoint(
+    message: DivEndpoint | ExternalEndpoint,
+    domains: Mapping[str, Domain],
+    *,
+    real: Collection[str] = (),
+) -> Endpoint:
+    """real: see Spec. Raises BadParameter (1000), StorageDomainDoesNotExist (358)."""
     if isinstance(message, DivEndpoint):
         return CopyDataDivEndpoint(message, _domain(str(message.sd_id), domains))
-    real = local_name(parse(message.url)) in spec.real
-    return CopyDataExternalEndpoint.read(message, real=real)
+    is_real = local_name(parse(message.url)) in real
+    return CopyDataExternalEndpoint.read(message, real=is_real)
+
+
+def _endpoint(message: Message, spec: Spec, domains: Mapping[str, Domain]) -> Endpoint:
+    if isinstance(message, LocalEndpoint):
+        return CopyDataLocalDiskEndpoint(message, local_disks(spec.local), str(spec.job_id))
+    return endpoint(message, domains, real=spec.real)
 
 
 def _domain(sd_id: str, domains: Mapping[str, Domain]) -> Domain:

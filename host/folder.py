@@ -29,6 +29,16 @@ ROOM = 1 << 16  # bytes kept free for the ending: a full disk must not hide a re
 _ROOM = "ending.room"
 
 
+class LocalGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the local disks of this host are: as host.config.LocalDisk says."""
+
+    volume_group: str
+    thin_pool: str
+    devices: tuple[str, ...] = ()
+    helper: tuple[str, ...] = ()
+    dev: str = "/dev"
+
+
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker is told. source, destination: the messages of the endpoints as they came.
 
@@ -36,8 +46,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     allow: directories that images may name. create_under: real folders in which a missing target
     may be created. real: names of files that had no link in them when they were allowed, and must
     have none when they are used. join_time: seconds to wait for this host to be in the lockspace
-    of the lease. created: seconds since the epoch, to be shown. order: among the jobs of the
-    journal, which gives it.
+    of the lease. local: where a local disk is that it copies to. created: seconds since the epoch,
+    to be shown. order: among the jobs of the journal, which gives it.
     """
 
     job_id: UUID
@@ -54,6 +64,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     limit: Size | None = None
     stall_time: float = 300.0
     join_time: float = 0.0
+    local: LocalGroup | None = None
     verify: bool = False
     copy_bitmaps: bool = False
     priority: int = 0

@@ -58,6 +58,18 @@ class Journal:
             raise
 
     @property
+    def has_agent(self) -> bool:
+        """Does an agent that lives keep its jobs here? Takes nothing."""
+        try:
+            fd = os.open(self.path / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            return range_lock.locked(fd, 0, 1)
+        finally:
+            os.close(fd)
+
+    @property
     def drained(self) -> bool:
         """Is no job to be started, in this life of the agent and in those to come?"""
         return (self.path / _DRAINED).exists()

@@ -14,6 +14,7 @@ from host.dispatch import Dispatcher
 from host.health import Health
 from host.http import serve_http
 from host.journal import Journal
+from host.local_disk_start import look_after_start
 from host.memberships import keep_joined
 from host.metrics import Metrics, measured
 from host.notify import Notifier
@@ -82,6 +83,7 @@ async def _served(
         nursery.start_soon(notifier.stay_alive)
         nursery.start_soon(_obey, signals, server, secrets, nursery.cancel_scope)
         nursery.start_soon(keep_joined, host)
+        nursery.start_soon(look_after_start, host)
         known = len(made.registry.list())
         log.info("ready", jobs=known, doors=[door.name for door in doors], metrics=pages)
         notifier.ready(f"{known} jobs known")

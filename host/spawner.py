@@ -60,7 +60,7 @@ def _answer(request: bytes, agent: socket.socket) -> str:
         try:
             if folder.ended:
                 return "ended"
-            with _listening(folder) as listener:
+            with listening(folder) as listener:
                 try:
                     return f"started {_forked(folder, listener, agent, int(limit) or None)}"
                 except OSError:
@@ -72,7 +72,7 @@ def _answer(request: bytes, agent: socket.socket) -> str:
         return f"failed {e}"
 
 
-def _listening(folder: Folder) -> socket.socket:
+def listening(folder: Folder) -> socket.socket:
     """The socket of the job, bound by a short name: a path of a socket has at most 107 bytes."""
     folder.socket.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

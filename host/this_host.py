@@ -25,6 +25,8 @@ from host.turns import Turns
 from host.updates import Updates, updates
 from leases.store import Store
 
+LOCAL_DISKS = "local-disks"  # in the state folder: the domain for the leases of local disks
+
 
 def _version() -> str:
     try:
@@ -75,10 +77,16 @@ async def this_host(
     agent: Agent, journal: Journal, config: Config, hardware_id: str
 ) -> AsyncGenerator[ThisHost]:
     """For the body. Raises as Domains.opened and ManagedVolumes.opened."""
-    domains = await Domains.opened(config.state, config.storage.mounts)
+    domains = await Domains.opened(config.state, mounts(config))
     managed = await ManagedVolumes.opened(config, hardware_id, partial(urls_in_use, agent, journal))
     async with updates(agent.registry) as small:
         yield ThisHost(agent, journal, small, domains, managed, config, hardware_id)
+
+
+def mounts(config: Config) -> list[str]:
+    """Folders with the storage domains that this host knows by itself."""
+    own = config.state / LOCAL_DISKS
+    return [*config.storage.mounts, *([str(own)] if own.is_dir() else [])]
 
 
 async def urls_in_use(agent: Agent, journal: Journal) -> list[str]:

@@ -65,25 +65,44 @@ def _log_for(spec: Spec) -> None:
 
 
 async def _worker(folder: Folder, spec: Spec, listener: socket.socket) -> None:
-    job = Job(str(spec.job_id), lambda report: copied(spec, report), description=spec.description)
-    server = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+    job = _job(spec)
     stop = _Stop(job)
-    teller = _Teller(job, stop)
     # sanlock asks with SIGTERM when the lockspace is lost, systemd when the host goes down. A
     # terminal that is closed is none of our business.
     with trio.open_signal_receiver(*STOPPING, signal.SIGHUP) as asked:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_obey, stop, asked)
-            nursery.start_soon(trio.serve_listeners, teller.talk, [server])
-            await job.run()
-            ending = _ending(job, stop)
-            # Before it is told: the agent may forget the job as soon as it knows.
-            await trio.to_thread.run_sync(_write, folder, ending)
-            teller.end(ending)
-            with trio.move_on_after(LAST_WORDS):
-                await teller.told()
+            await _done(folder, job, stop, listener)
             nursery.cancel_scope.cancel()
+
+
+async def worked(folder: Folder, spec: Spec, listener: socket.socket) -> None:
+    """Do the job in this process, which obeys signals by itself, and tell of it as a worker does.
+
+    In the main thread. The lock of the folder is taken, and kept by the caller.
+    """
+    job = _job(spec)
+    await _done(folder, job, _Stop(job), listener)
+
+
+def _job(spec: Spec) -> Job:
+    return Job(str(spec.job_id), lambda report: copied(spec, report), description=spec.description)
+
+
+async def _done(folder: Folder, job: Job, stop: "_Stop", listener: socket.socket) -> None:
+    server = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+    teller = _Teller(job, stop)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, teller.talk, [server])
+        await job.run()
+        ending = _ending(job, stop)
+        # Before it is told: the agent may forget the job as soon as it knows.
+        await trio.to_thread.run_sync(_write, folder, ending)
+        teller.end(ending)
+        with trio.move_on_after(LAST_WORDS):
+            await teller.told()
+        nursery.cancel_scope.cancel()
 
 
 def _write(folder: Folder, ending: Ending) -> None:

@@ -190,8 +190,13 @@ class Tool:
 
     def _signal(self, number: signal.Signals) -> None:
         """To its whole process group, whose leader it is."""
-        with suppress(ProcessLookupError):
+        try:
             os.killpg(self.pid, number)
+        except ProcessLookupError:
+            pass
+        except PermissionError:
+            # Root's, through sudo. It comes to its end, at the next thing that it prints at latest.
+            self._stdout.close()
 
     async def close(self) -> None:
         try:

@@ -769,3 +769,117 @@ class NoSuchManagedDomain(Error):
     code: ClassVar[int] = 4209
     text: ClassVar[str] = "no such domain of managed block storage: {name}"
     name: str
+
+
+# --- local disks ----------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class LocalDiskRefused(Error):
+    """A logical volume is not what is asked for, and is not ours to replace; nothing was done."""
+
+    code: ClassVar[int] = 4300
+    text: ClassVar[str] = "local disk {vol_id}: {reason}"
+    vol_id: str
+    reason: str
+
+
+@dataclass(eq=False)
+class LocalDiskInUse(Error):
+    """A local disk is open, or a copy fills it; nothing was done. job_id: of that copy."""
+
+    code: ClassVar[int] = 4301
+    text: ClassVar[str] = "local disk {vol_id} is in use: {reason}"
+    vol_id: str
+    reason: str
+    job_id: str | None = None
+
+
+@dataclass(eq=False)
+class LocalDiskUncertain(Error):
+    """It cannot be told whether a copy still fills a local disk, which is kept."""
+
+    code: ClassVar[int] = 4302
+    text: ClassVar[str] = "local disk {vol_id}: what became of job {job_id} is unknown: {reason}"
+    vol_id: str
+    job_id: str
+    reason: str
+
+
+@dataclass(eq=False)
+class NoSuchLocalDisk(Error):
+    code: ClassVar[int] = 4303
+    text: ClassVar[str] = "no such local disk on this host: {vol_id}"
+    vol_id: str
+
+
+@dataclass(eq=False)
+class VolumeGroupMissing(Error):
+    """LVM of this host does not show the volume group of local disks."""
+
+    code: ClassVar[int] = 4310
+    text: ClassVar[str] = (
+        "no volume group {volume_group} on this host: make it with "
+        "`vgcreate {volume_group} DEVICE`, or name another one in localdisk.volume_group"
+    )
+    volume_group: str
+
+
+@dataclass(eq=False)
+class ThinPoolMissing(Error):
+    """The volume group has no such thin pool."""
+
+    code: ClassVar[int] = 4311
+    text: ClassVar[str] = (
+        "volume group {volume_group} has no thin pool {pool}: make it with `lvcreate --type "
+        "thin-pool --extents 90%FREE --name {pool} {volume_group}`, then "
+        "`lvchange --errorwhenfull y {volume_group}/{pool}`"
+    )
+    volume_group: str
+    pool: str
+
+
+@dataclass(eq=False)
+class NoLocalSpace(Error):
+    """A local disk would not fit; nothing was made. Bytes. command: makes room, of LVM."""
+
+    code: ClassVar[int] = 4312
+    text: ClassVar[str] = (
+        "no space for a local disk: {available} bytes are free in {place}, {needed} are needed; "
+        "make room with `{command}`, or remove local disks: `leasehold localdisk list`"
+    )
+    place: str
+    needed: int
+    available: int
+    command: str
+
+
+@dataclass(eq=False)
+class ThinPoolUnsafe(Error):
+    """A thin pool is set up so that a copy to it cannot be trusted, or would hang."""
+
+    code: ClassVar[int] = 4313
+    text: ClassVar[str] = "thin pool {pool}: {reason}; correct it with `{command}`"
+    pool: str
+    reason: str
+    command: str
+
+
+@dataclass(eq=False)
+class LocalDiskChanged(Error):
+    """The tags of a local disk are not those that were expected: another start was faster."""
+
+    code: ClassVar[int] = 4314
+    text: ClassVar[str] = "local disk {vol_id} is not as expected: {reason}"
+    vol_id: str
+    reason: str
+
+
+@dataclass(eq=False)
+class NoSuchDisk(Error):
+    """A domain in libvirt's XML has no such disk, or not one that can become local."""
+
+    code: ClassVar[int] = 4330
+    text: ClassVar[str] = "the domain has no disk {name!r:.80}; it has: {known:.400}"
+    name: str
+    known: str

@@ -1,4 +1,4 @@
-"""Typed messages: the two kinds of copy endpoint and the metadata of a job.
+"""Typed messages: the kinds of copy endpoint and the metadata of a job.
 
 Messages from other clients may carry keys that we do not know (the engine of oVirt sends `legal`):
 they are ignored, unless `strict` is asked for, as our own command line and REST do.
@@ -55,7 +55,20 @@ class ExternalEndpoint(msgspec.Struct, frozen=True, tag_field="endpoint_type", t
     is_zero: bool = False
 
 
-Endpoint = DivEndpoint | ExternalEndpoint
+class LocalEndpoint(msgspec.Struct, frozen=True, tag_field="endpoint_type", tag="local"):
+    """A logical volume of this host that a VM is to use in the place of a volume; a destination.
+
+    vol_id: of that volume, and the name of the logical one, which is there and is marked as being
+    filled by the job of the lease.
+    """
+
+    backend: Literal["lvm", "lvmthin"]
+    vol_id: UUID
+    lease: LeaseRef
+    generation: Generation
+
+
+Endpoint = DivEndpoint | ExternalEndpoint | LocalEndpoint
 
 
 class JobMetadata(msgspec.Struct, frozen=True):
@@ -93,6 +106,8 @@ def decode_endpoint(
     if isinstance(data, Mapping) and "sprase" in data:  # written so by historic clients
         data = {"sparse": data["sprase"], **{k: v for k, v in data.items() if k != "sprase"}}
     endpoint: Endpoint = decode(data, Endpoint, name=role, strict=strict)
+    if isinstance(endpoint, LocalEndpoint) and role == "source":
+        raise BadParameter(role, "a local disk is the destination of a copy")
     if isinstance(endpoint, ExternalEndpoint) and role == "destination":
         for field in ("lease", "generation"):
             if getattr(endpoint, field) is None:

@@ -26,6 +26,7 @@ from leases.store import Store
 from protocol.messages import ExternalEndpoint, Format, JobMetadata, LeaseRef
 from protocol.record import Expectation, JobStatus
 from tests.benchmark_agent import agent_figures
+from tests.benchmark_local import local_figures
 from tests.benchmark_managed import managed_figures
 from tests.benchmark_sanlock import sanlock_figures
 from tests.figure import HARDWARE, Figure, Work, bare, measured
@@ -162,5 +163,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds, no large image")
     quick = parser.parse_args().quick
-    held = [*trio.run(main, quick), *agent_figures(quick)]
+    held = [*trio.run(main, quick), *agent_figures(quick), *local_figures(quick)]
     sys.exit(0 if all(held) else 1)

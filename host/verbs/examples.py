@@ -18,6 +18,8 @@ OTHER_JOB = "8d2f3b60-94d5-4f0b-a1f7-3a2f6f0c9e15"
 MANAGED = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
 MANAGED_SD = "bbbbbbbb-cccc-4ddd-8eee-ffffffffffff"
 MANAGED_URL = f"nbd+unix:///vol?socket={DISKS}/volume.socket"
+LOCAL_JOB = "2e0c6a51-7f1d-4a7e-9d55-31c8f6b0a9d4"
+VM = "dddddddd-eeee-4fff-8000-111111111111"
 HOST = "4c4c4544-0051-3510-8052-b4c04f4a4e31"
 
 LEASE = {"sd_id": SD, "lease_id": JOB}
@@ -38,6 +40,26 @@ ATTACHED = {
     "path": MANAGED_URL,
     "managed_path": None,
     "attachment": {"type": "url", "path": MANAGED_URL},
+}
+LOCAL_PATH = f"/dev/ovirt-local/{VOLUME}"
+LOCAL = {"vol_id": VOLUME, "img_id": IMAGE, "backend": "lvmthin", "source": SOURCE, "vm_id": VM}
+LOCAL_ROW = {
+    "vol_id": VOLUME,
+    "img_id": IMAGE,
+    "vm_id": VM,
+    "backend": "lvmthin",
+    "state": "ready",
+    "started": False,
+    "size": 4194304,
+    "active": True,
+    "open": False,
+    "path": LOCAL_PATH,
+    "job_id": LOCAL_JOB,
+    "job_status": "SUCCEEDED",
+    "generation": None,
+    "prepared": 1795238785,
+    "data_percent": 25.0,
+    "foreign": [],
 }
 VOLUME_IDS = {"volumeID": VOLUME, "imageID": IMAGE, "storagedomainID": SD}
 
@@ -125,6 +147,7 @@ EXAMPLES: dict[str, Example] = {
                 "devices": ["/dev/mapper"],
             },
             "limits": {"concurrency": 2, "rate": None, "autodelete": 3600.0},
+            "local_disk": {"backends": ["lvm", "lvmthin"], "volume_group": "ovirt-local"},
             "drained": False,
         },
     ),
@@ -234,6 +257,31 @@ EXAMPLES: dict[str, Example] = {
     "Job.info": Example({"job_id": JOB}, FACTS),
     "Job.list": Example({"statuses": ["done"], "job_ids": [JOB]}, {"jobs": [FACTS], "next": None}),
     "Job.delete": Example({"job_id": JOB}),
+    "LocalDisk.prepare": Example(
+        LOCAL,
+        {
+            "vol_id": VOLUME,
+            "state": "filling",
+            "path": LOCAL_PATH,
+            "job_id": LOCAL_JOB,
+            "changed": False,
+            "reused": False,
+        },
+    ),
+    "LocalDisk.list": Example({}, [LOCAL_ROW]),
+    "LocalDisk.gc": Example(
+        {"dry_run": True, "vms": []},
+        [
+            {
+                "vol_id": VOLUME,
+                "vm_id": VM,
+                "reason": f"VM {VM} does not exist",
+                "removed": False,
+                "failed": None,
+            }
+        ],
+    ),
+    "LocalDisk.remove": Example({"vol_id": VOLUME}, [VOLUME]),
     "Host.drain": Example({"timeout": 60}),
     "Job.abort": Example({"job_id": OTHER_JOB}),
     "Host.resume": Example(),

@@ -7,14 +7,16 @@ from typing import Annotated, Any
 import msgspec
 import trio
 
+from host.local_disk_here import in_agent
 from host.this_host import ThisHost
 from host.verbs.task import status_object
 from host.verbs.verb import Nothing, Params, Verb
 from leases import daemon
 from leases.daemon import Membership
 from leases.membership import asked
-from protocol.errors import NotDrained, SanlockUnavailable
+from protocol.errors import Error, NotDrained, SanlockUnavailable
 
+LVM_TIME = 10.0  # seconds
 SOCKET = "sanlock.sock"  # in the run directory of the daemon; most hosts of one store have none
 
 
@@ -57,6 +59,7 @@ async def get_capabilities(host: ThisHost, params: Nothing, flow_id: str) -> dic
             "rate": host.agent.queue.total,
             "autodelete": host.config.jobs.autodelete,
         },
+        "local_disk": await _local_disk(host),
         "drained": host.agent.queue.paused,
     }
 
@@ -97,6 +100,17 @@ async def _memberships() -> list[Membership] | None:
     return None
 
 
+async def _local_disk(host: ThisHost) -> dict[str, Any]:
+    """Which kinds of local disks can be made here: none where LVM does not answer in time."""
+    group, pool = in_agent(host).disks.lvm, host.config.localdisk.thin_pool
+    backends: list[str] = []
+    with trio.move_on_after(LVM_TIME), suppress(Error, OSError):
+        if await group.group() is not None:
+            backends.append("lvm")
+            backends += ["lvmthin"] if await group.pool(pool) is not None else []
+    return {"backends": backends, "volume_group": host.config.localdisk.volume_group}
+
+
 def _membership(sd_id: str, members: Collection[Membership]) -> dict[str, Any]:
     """Of this host in the lockspace of a domain."""
     found = next((one for one in members if one.sd_id == sd_id), None)
@@ -116,8 +130,9 @@ VERBS = (
         get_capabilities,
         "uuid (hardware id), name, version, stores, domains (host_id and state of this host in"
         " each, by id), connector_info, drivers, endpoints (schemes, directories, devices), limits"
-        " (concurrency, rate in bytes/s, autodelete in seconds), drained (true: it starts no job"
-        " until Host.resume)",
+        " (concurrency, rate in bytes/s, autodelete in seconds), local_disk (backends: lvm,"
+        " lvmthin, those that can be used; volume_group), drained (true: it starts no job until"
+        " Host.resume)",
         reads=True,
         differs="of vdsm's fields only `uuid` and `connector_info`; the others are ours",
     ),

@@ -12,6 +12,7 @@ from endpoints.url import PathUrl, parse
 from endpoints.volume_update import VolumeUpdate, update_volume
 from host.copying import named_domains
 from host.journal import Spec
+from host.local_disk_here import group_of
 from host.this_host import ThisHost
 from host.verbs.verb import Params, Verb
 from jobs.progress import Report
@@ -30,6 +31,7 @@ from protocol.messages import (
     Endpoint,
     ExternalEndpoint,
     Generation,
+    LocalEndpoint,
     decode_endpoint,
 )
 from storage import volume
@@ -101,6 +103,7 @@ async def _begin(host: ThisHost, params: CopyData, flow_id: str) -> None:
         limit=params.limit,
         stall_time=host.config.jobs.stall_time,
         join_time=JOIN_TIME if _activated(host, destination) else 0.0,
+        local=group_of(host.config) if isinstance(destination, LocalEndpoint) else None,
         verify=params.verify,
         copy_bitmaps=params.copy_bitmaps,
         priority=params.priority,
@@ -133,7 +136,7 @@ async def update(host: ThisHost, params: UpdateVolume, flow_id: str) -> None:
 
 async def _allowed(host: ThisHost, end: Endpoint) -> Endpoint:
     """An endpoint that a client may name, a file by its real name. Raises BadParameter (1000)."""
-    if isinstance(end, DivEndpoint):
+    if not isinstance(end, ExternalEndpoint):
         return end
     return await trio.to_thread.run_sync(host.allowed.checked, end, abandon_on_cancel=True)
 
@@ -142,6 +145,8 @@ async def _format(end: Endpoint, domains: dict[str, Domain]) -> str:
     """By the message, or by the metadata of the volume, which must exist."""
     if isinstance(end, ExternalEndpoint):
         return end.format
+    if isinstance(end, LocalEndpoint):
+        return "raw"
     place = domains[str(end.sd_id)], str(end.img_id), str(end.vol_id)
     found = await trio.to_thread.run_sync(volume.read, *place, abandon_on_cancel=True)
     return found.format
@@ -149,7 +154,7 @@ async def _format(end: Endpoint, domains: dict[str, Domain]) -> str:
 
 def _created_in(destination: Endpoint) -> tuple[str, ...]:
     """The one folder in which a missing target file may be created: that which was allowed."""
-    if isinstance(destination, DivEndpoint) or not destination.create:
+    if not isinstance(destination, ExternalEndpoint) or not destination.create:
         return ()
     url = parse(destination.url)
     return (url.path.rpartition("/")[0] or "/",) if isinstance(url, PathUrl) else ()
@@ -163,6 +168,8 @@ def _activated(host: ThisHost, destination: Endpoint) -> bool:
 def _name(end: Endpoint) -> str:
     if isinstance(end, DivEndpoint):
         return f"{end.sd_id}/{end.img_id}/{end.vol_id}"
+    if isinstance(end, LocalEndpoint):
+        return f"local disk {end.vol_id}"
     return str(parse(end.url))
 
 

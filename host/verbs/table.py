@@ -1,10 +1,30 @@
 """All verbs of the agent, by name."""
 
-from host.verbs import host, job, lease, managed_volume, sdm, storage_domain, task, volume
+from host.verbs import (
+    host,
+    job,
+    lease,
+    local_disk,
+    managed_volume,
+    sdm,
+    storage_domain,
+    task,
+    volume,
+)
 from host.verbs.verb import Verb
 
 VERBS: dict[str, Verb] = {
     verb.name: verb
-    for module in (host, sdm, job, lease, managed_volume, storage_domain, volume, task)
+    for module in (
+        host,
+        sdm,
+        job,
+        lease,
+        managed_volume,
+        local_disk,
+        storage_domain,
+        volume,
+        task,
+    )
     for verb in module.VERBS
 }

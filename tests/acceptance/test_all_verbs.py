@@ -24,6 +24,7 @@ from tests.acceptance.wire_client import (
     tls_socket,
     unix_socket,
 )
+from tests.local_disks import StandIn
 from tests.served import Served, served
 from tests.servers import pattern
 
@@ -174,6 +175,7 @@ class Flow:
             self.fencing,
             self.draining,
             self.managed_volumes,
+            self.local_disks,
             self.end,
         ):
             step()
@@ -468,6 +470,23 @@ class Flow:
             assert self.call("ManagedVolume.volumes_info", vol_ids=ids) == []
         assert self.call("ManagedVolume.detach_volume", vol_id=self.vol_id) is True
 
+    def local_disks(self) -> None:
+        """On a volume group that is a stand-in: tests/local_disks.py."""
+        vol_id = new()
+        wanted = {"vol_id": vol_id, "img_id": new(), "backend": "lvm", "source": self.from_file()}
+        made = self.call("LocalDisk.prepare", **wanted)
+        assert (made["vol_id"], made["state"]) == (vol_id, "filling")
+        assert self.ended(made["job_id"])["status"] == "done"
+        made = self.call("LocalDisk.prepare", **wanted)
+        assert (made["state"], made["reused"], made["changed"]) == ("ready", True, False)
+        with Path(made["path"]).open("rb") as device:
+            assert device.read(SIZE) == self.source.read_bytes()
+        [disk] = self.call("LocalDisk.list")
+        assert (disk["vol_id"], disk["state"], disk["started"]) == (vol_id, "ready", False)
+        assert self.call("LocalDisk.gc") == []  # it was prepared just now
+        assert self.call("LocalDisk.remove", vol_id=vol_id) == [vol_id]
+        assert self.call("LocalDisk.list") == []
+
     def end(self) -> None:
         job_id = self.new_lease()
         for _ in range(2):  # the second time there is none
@@ -500,8 +519,11 @@ def certificate(pki: Path, name: str) -> Certificate:
 @pytest.fixture(scope="module")
 def agent(pki: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     host = certificate(pki, "host1")
+    group = StandIn.made(tmp_path_factory.mktemp("group"))
     with served(
         tmp_path_factory.mktemp("agent"),
+        localdisk__helper=",".join(group.helper),
+        localdisk__dev=group.folder / "dev",
         listen__tls="127.0.0.1:0",
         certificates__ca=host.ca,
         certificates__certificate=host.certificate,

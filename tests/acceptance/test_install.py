@@ -25,8 +25,11 @@ def test_command_and_units_are_put_into_place_as_often_as_one_likes(tmp_path: Pa
     for _ in range(2):
         done = install(DESTDIR=str(tmp_path))
         assert done.returncode == 0, done.stderr
-    link = tmp_path / "usr/local/bin/leasehold"
-    assert os.readlink(link) == str(TOP / ".venv/bin/leasehold")
+    programs = tmp_path / "usr/local/bin"
+    named = {"leasehold", "leasehold-lvm-helper", "leasehold-hook-localdisk"}
+    assert {path.name: os.readlink(path) for path in programs.iterdir()} == {
+        name: str(TOP / ".venv" / "bin" / name) for name in named
+    }
     there = tmp_path / "etc/systemd/system"
     units = {path.relative_to(UNITS) for path in UNITS.rglob("*") if path.is_file()}
     assert {path.relative_to(there) for path in there.rglob("*") if path.is_file()} == units

@@ -45,9 +45,10 @@ def test_every_locked_version_is_exact_and_has_hashes() -> None:
 
 
 @pytest.mark.tools(
-    "ceph", "ceph-mgr", "ceph-mon", "ceph-osd", "iscsi-ls", "mke2fs", "nbdcopy", "nbdinfo",
-    "nbdkit", "nsenter", "openssl", "pidwait", "pkill", "qemu-img", "qemu-io", "qemu-nbd",
-    "sanlock", "setpriv", "systemctl", "systemd-analyze", "tgtd", "unshare",
+    "ceph", "ceph-mgr", "ceph-mon", "ceph-osd", "iscsi-ls", "lvm", "mke2fs", "mmdebstrap",
+    "nbdcopy", "nbdinfo", "nbdkit", "nsenter", "openssl", "pidwait", "pkill", "qemu-img",
+    "qemu-io", "qemu-nbd", "qemu-system-x86_64", "sanlock", "setpriv", "systemctl",
+    "systemd-analyze", "tgtd", "unshare",
 )  # fmt: skip
 def test_setup_brings_every_tool_and_the_binding_of_sanlock() -> None:
     import sanlock  # noqa: PLC0415 - not there before setup has run, and then only this test fails

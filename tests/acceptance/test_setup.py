@@ -19,9 +19,9 @@ NEW_LINKS = [
 MASK = "etc/systemd/system/masked.service"
 PACKAGES = [
     *("ca-certificates", "ceph-common", "ceph-mgr", "ceph-mon", "ceph-osd"),
-    *("e2fsprogs", "libiscsi-bin", "libnbd-bin", "nbdkit", "openssl", "procps"),
-    *("python3", "python3-sanlock", "python3-venv", "qemu-block-extra", "qemu-utils", "sanlock"),
-    *("systemd", "tgt", "util-linux"),
+    *("e2fsprogs", "libiscsi-bin", "libnbd-bin", "lvm2", "mmdebstrap", "nbdkit", "openssl"),
+    *("procps", "python3", "python3-sanlock", "python3-venv", "qemu-block-extra"),
+    *("qemu-system-x86", "qemu-utils", "sanlock", "systemd", "tgt", "util-linux"),
 ]
 
 # All that scripts/setup may call, besides the stand-ins: above all not the sudo of this machine.

@@ -170,8 +170,8 @@ class HostCli(Cli):
 
 
 @contextmanager
-def hosted(folder: Path) -> Iterator[HostCli]:
-    """An agent with one domain, and the command beside it."""
+def hosted(folder: Path, *more: str) -> Iterator[HostCli]:
+    """An agent with one domain, and the command beside it. more: settings of the agent."""
     disks, mount = folder / "disks", folder / "mnt"
     for place in (disks, mount):
         place.mkdir()
@@ -185,6 +185,7 @@ def hosted(folder: Path) -> Iterator[HostCli]:
             "listen.plain=127.0.0.1:0",
             "jobs.concurrency=8",
             "log.format=json",
+            *more,
         )
         agent = Agent(commands, short, settings)
         agent.start()

@@ -36,7 +36,7 @@ KINDS = [
     for kind, marks in (
         ("file", []),
         ("chap", []),
-        ("ceph", [pytest.mark.full, pytest.mark.xdist_group("ceph")]),
+        ("ceph", [pytest.mark.full]),
     )
 ]
 

@@ -4,10 +4,12 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from endpoints.url import NbdUnixUrl
 from processes import qemu_img
@@ -405,15 +407,16 @@ async def test_facts_can_be_had_of_an_image_in_use(tmp_path: Path) -> None:
 async def test_convert_keeps_the_descriptors_it_inherits(tmp_path: Path) -> None:
     """So the lease is held for as long as the writer lives."""
     source, target = images(tmp_path)
-    with inheritable(tmp_path / "lease") as fd:
-        holders: set[int] = set()
-
-        def look(percent: float | None, moved: int) -> None:
-            holders.update(users(tmp_path / "lease"))
-
-        flags = Flags(limit=32 * MIB)
-        await qemu_img.convert(raw(source), raw(target), flags, look, inherit=[fd])
-    assert len(holders) == 1
+    lease = tmp_path / "lease"
+    with inheritable(lease) as fd:
+        async with trio.open_nursery() as nursery:
+            flags = Flags(limit=MIB)
+            nursery.start_soon(
+                partial(qemu_img.convert, raw(source), raw(target), flags, ignore, inherit=[fd])
+            )
+            await until(lambda: users(lease))
+            assert len(users(lease)) == 1
+            nursery.cancel_scope.cancel()
     await until(lambda: users(tmp_path / "lease") == [])
 
 

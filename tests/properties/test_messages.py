@@ -1,4 +1,4 @@
-"""Messages: both kinds of endpoint, and the metadata of a job.
+"""Messages: all kinds of endpoint, and the metadata of a job.
 
 Oracle: BadParameter (1000), or a message whose fields have the types and ranges of the contract,
 and which is read back as it is from what it is sent as. What is taken strictly is taken, as the
@@ -19,6 +19,8 @@ from protocol.messages import (
     Endpoint,
     ExternalEndpoint,
     JobMetadata,
+    LeaseRef,
+    LocalEndpoint,
     decode,
     decode_endpoint,
 )
@@ -38,14 +40,21 @@ EXTERNAL = {
     "create": False,
     "is_zero": False,
 }
+LOCAL = {
+    "endpoint_type": "local",
+    "backend": "lvmthin",
+    "vol_id": ID,
+    "lease": {"sd_id": ID, "lease_id": "any-name"},
+    "generation": 0,
+}
 METADATA = {"type": "JOB", "job_id": ID, "generation": 0, "job_status": "PENDING"}
 TYPES = ["JOB", "job", "jobs", ""]
-FIELDS = sorted({*DIV, *EXTERNAL, "prepared", "sprase"})
+FIELDS = sorted({*DIV, *EXTERNAL, *LOCAL, "prepared", "sprase"})
 
-good = st.sampled_from([DIV, EXTERNAL])
+good = st.sampled_from([DIV, EXTERNAL, LOCAL])
 SURROGATE = "\ud800"  # half of a character, which JSON can hold and UTF-8 cannot
 values = JSON | st.sampled_from(
-    [SURROGATE, ID, 0, 999, 1000, True, "raw", "div", EXTERNAL["lease"]]
+    [SURROGATE, ID, 0, 999, 1000, True, "raw", "div", "local", "lvm", EXTERNAL["lease"]]
 )
 
 
@@ -60,12 +69,21 @@ def check_endpoint(message: Endpoint) -> None:
         assert all(type(one) is UUID for one in ids)
         assert type(message.prepared) is bool
         return
+    if isinstance(message, LocalEndpoint):
+        assert type(message.vol_id) is UUID
+        assert message.backend in ("lvm", "lvmthin")
+        check_lease(message.lease)
+        return
     assert type(message.url) is str
     assert message.format in ("raw", "qcow2")
     assert all(type(f) is bool for f in (message.sparse, message.create, message.is_zero))
     if message.lease is not None:
-        assert 1 <= len(message.lease.lease_id) <= 48
-        assert all("!" <= c <= "~" for c in message.lease.lease_id)
+        check_lease(message.lease)
+
+
+def check_lease(lease: LeaseRef) -> None:
+    assert 1 <= len(lease.lease_id) <= 48
+    assert all("!" <= c <= "~" for c in lease.lease_id)
 
 
 def read_endpoint(data: Any, role: Any, *, strict: bool) -> Endpoint | None:
@@ -124,9 +142,14 @@ def test_an_unknown_field_is_ignored_or_when_strict_refused(
 def test_a_message_without_some_fields_is_refused_or_right(data: Any, gone: set[str]) -> None:
     rest = {key: value for key, value in data.items() if key not in gone}
     check(rest)
-    own = ("url", "format") if data["endpoint_type"] == "external" else ("sd_id", "vol_id")
-    if gone & {"endpoint_type", *own}:
-        assert read_endpoint(rest, "source", strict=False) is None
+    own = {
+        "external": {"url", "format"},
+        "div": {"sd_id", "vol_id"},
+        "local": {"backend", "vol_id", "lease", "generation"},
+    }
+    if gone & {"endpoint_type", *own[data["endpoint_type"]]}:
+        for role in ROLES:
+            assert read_endpoint(rest, role, strict=False) is None
 
 
 @tries("message", each=64)

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from host.config import Config, Endpoints, Folders, Jobs, Managed, Storage
+from host.config import Config, Endpoints, Folders, Jobs, LocalDisk, Managed, Seconds, Storage
 from host.verbs import reference
 from host.verbs.examples import (
     DISKS,
     EXAMPLES,
     HOST,
     JOB,
+    LOCAL_JOB,
     MOUNT,
     OTHER_JOB,
     TASK,
@@ -21,6 +22,7 @@ from host.verbs.table import VERBS
 from host.wire.call import READING
 from protocol.errors import BadParameter
 from tests.host.verbs.a_host import MIB, AHost, a_host
+from tests.local_disks import StandIn
 from tests.servers import Server, qemu_nbd, raw_image
 
 PAGE = Path(__file__).parents[3] / "docs" / "verbs.md"
@@ -37,7 +39,7 @@ def test_every_verb_has_an_example() -> None:
 
 def test_the_server_lets_monitors_call_what_reads() -> None:
     reading = {name for name, verb in VERBS.items() if verb.reads}
-    later = {"Host.getDeviceList", "LocalDisk.list"}
+    later = {"Host.getDeviceList"}
     assert set(READING) - later == reading
 
 
@@ -68,6 +70,7 @@ class Session:
             f"{DISKS}/volume.socket": str(server.socket),
             DISKS: str(host.disks),
             MOUNT: str(host.mount),
+            "/dev/ovirt-local": f"{host.folder}/dev/ovirt-local",
             HOST: host.host.hardware_id,
         }
 
@@ -82,6 +85,8 @@ class Session:
         result = await self.host.call(method, **asked)
         if VERBS[method].task:
             self.names[TASK] = result
+        if method == "LocalDisk.prepare":
+            self.names[LOCAL_JOB] = result["job_id"]
         return self._renamed(result, {new: old for old, new in self.names.items()})
 
     async def before(self, method: str) -> None:
@@ -92,11 +97,18 @@ class Session:
                 await self.call(needed, params)
 
     async def after(self, method: str) -> None:
-        if method in ("SDM.copy_data", "SDM.update_volume"):
-            info = await self.host.ended(EXAMPLES[method].params["job_id"])
+        if method in ("SDM.copy_data", "SDM.update_volume", "LocalDisk.prepare"):
+            job_id = EXAMPLES[method].params.get("job_id") or self.names[LOCAL_JOB]
+            info = await self.host.ended(job_id)
             assert info["status"] == "done", info
             if method == "SDM.update_volume":
                 await self.host.call("Job.delete", job_id=OTHER_JOB)
+
+
+def local_disks(folder: Path) -> LocalDisk:
+    """Of a volume group that stands in for one of LVM."""
+    made = StandIn.made(folder)
+    return LocalDisk(helper=made.helper, dev=str(folder / "dev"), keep=Seconds(0))
 
 
 @pytest.mark.tools("qemu-img", "qemu-nbd")
@@ -107,6 +119,7 @@ async def test_the_examples_are_what_happens(tmp_path: Path) -> None:
         endpoints=Endpoints(directories=(str(tmp_path / "disks"),), devices=("/dev/mapper",)),
         storage=Storage(directories=(str(tmp_path / "mnt"),)),
         managed=Managed(run=str(tmp_path / "run")),
+        localdisk=local_disks(tmp_path),
     )
     volume = raw_image(tmp_path / "volume", MIB)
     with qemu_nbd(volume, tmp_path) as server:

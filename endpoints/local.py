@@ -1,0 +1,138 @@
+"""CopyDataLocalDiskEndpoint: a logical volume of this host that a VM is to use for its disk."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import NoReturn
+
+import trio
+
+from endpoints import disk
+from endpoints.disk import Disk, Target
+from endpoints.locks import Lock, Mode, held
+from endpoints.tracked import SUCCEED_TIME, JobFacts, TrackedLease
+from endpoints.url import PathUrl
+from leases.grant import Grant
+from leases.steps import reached
+from leases.store import Store
+from protocol.errors import (
+    AcquireLockFailure,
+    LocalDiskChanged,
+    LocalDiskInUse,
+    NoSuchLocalDisk,
+    UnsupportedOperation,
+)
+from protocol.messages import LocalEndpoint
+from protocol.record import Expectation
+from storage.image import Policy
+from storage.local_disks import LocalDisks
+
+NAMESPACE = "localdisk"
+
+
+def changing(disks: LocalDisks, vol_id: str) -> Lock:
+    """Held by whoever looks at a local disk in order to change it, for as long as that takes.
+
+    Not while it is filled: who wants it meanwhile must be able to see that.
+    """
+    return Lock(NAMESPACE, f"{disks.lvm.volume_group}/{vol_id}", Mode.EXCLUSIVE)
+
+
+@asynccontextmanager
+async def unwritten(disks: LocalDisks, vol_id: str) -> AsyncGenerator[None]:
+    """No copy of this host writes to a local disk in the body. Raises LocalDiskInUse (4301)."""
+
+    def busy(lock: Lock) -> NoReturn:
+        raise LocalDiskInUse(vol_id, "a copy writes to it")
+
+    async with held(_target_locks(disks, vol_id), busy):
+        yield
+
+
+def _target_locks(disks: LocalDisks, vol_id: str) -> list[Lock]:
+    return disk.locks(PathUrl(disks.path(vol_id)), Mode.EXCLUSIVE)
+
+
+@dataclass(frozen=True)
+class CopyDataLocalDiskEndpoint:
+    """The target of a copy, as its message described it.
+
+    job_id: of the copy; the volume must say that it is this job's to fill.
+    """
+
+    message: LocalEndpoint
+    disks: LocalDisks
+    job_id: str
+
+    @property
+    def vol_id(self) -> str:
+        return str(self.message.vol_id)
+
+    @property
+    def url(self) -> PathUrl:
+        return PathUrl(self.disks.path(self.vol_id))
+
+    def locks(self, mode: Mode) -> list[Lock]:
+        """The host-wide locks that keep two copies away from one device."""
+        return disk.locks(self.url, mode)
+
+    async def source(self, policy: Policy) -> Disk:
+        """Raises UnsupportedOperation (2009): it is what a VM writes to."""
+        raise UnsupportedOperation("a local disk is the destination of a copy")
+
+    async def target(self, needed: int, create_under: tuple[str, ...]) -> Target:
+        """Raises NoSuchLocalDisk (4303), LocalDiskChanged, TooSmall; ImageMissing: it is not
+        active; and what LVM says."""
+        found = await self.disks.find(self.vol_id)
+        if found is None:
+            raise NoSuchLocalDisk(self.vol_id)
+        if not found.filling or found.job_id != self.job_id:
+            raise LocalDiskChanged(self.vol_id, f"it is not filled by job {self.job_id}")
+        target = await trio.to_thread.run_sync(disk.raw_target, self.url, needed)
+        # A new thin volume reads as zeros. A linear one holds what was there before, wherever that
+        # may be: what its beginning looks like says nothing.
+        return replace(target, sparse=found.backend == "lvmthin", blank=found.blank)
+
+    def tracked(self, store: Store, job: JobFacts) -> "TrackedLocalDisk":
+        """The tracking of a copy to here: the record of its lease, and the tag UPDATING."""
+        message = self.message
+        expected = Expectation(job.job_id, message.generation)
+        lease = TrackedLease(store, message.lease.lease_id, expected, job)
+        return TrackedLocalDisk(lease, self.disks, self.vol_id, job.job_id)
+
+
+class TrackedLocalDisk:
+    """UPDATING as long as the content is not whole and on disk; then the record of the lease.
+
+    Who finds no UPDATING may use the disk, whatever the record says.
+    """
+
+    def __init__(self, lease: TrackedLease, disks: LocalDisks, vol_id: str, job_id: str) -> None:
+        self._lease = lease
+        self._disks = disks
+        self._vol_id = vol_id
+        self._job_id = job_id
+
+    def taken_up(self) -> AbstractAsyncContextManager[Grant]:
+        return self._lease.taken_up()
+
+    async def succeed(self, grant: Grant) -> None:
+        """The data is on disk: say so on the disk first, then in the record.
+
+        Raises AcquireLockFailure (651): somebody keeps the disk from being changed; LeaseLost,
+        LocalDiskChanged: it is not ours any more; what LVM says.
+        """
+        lock = changing(self._disks, self._vol_id)
+        with trio.move_on_after(SUCCEED_TIME) as waiting:
+            async with held([lock]):
+                # A lease that was lost may have been fenced, and the disk given to another copy.
+                await grant.check()
+                await self._disks.ready(self._vol_id, self._job_id)
+        if waiting.cancelled_caught:
+            raise AcquireLockFailure(str(lock), f"it was not to be had in {SUCCEED_TIME:g} s")
+        reached("local", "ready")
+        await self._lease.succeed(grant)
+        reached("local", "recorded")
+
+    async def fail_early(self, error: BaseException) -> None:
+        await self._lease.fail_early(error)

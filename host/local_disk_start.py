@@ -1,0 +1,28 @@
+"""What the agent does at its start with local disks whose copy died with it, or before."""
+
+import structlog
+
+from host.local_disk_here import in_agent
+from host.local_disk_removal import gc
+from host.this_host import ThisHost
+from protocol.errors import Error, ToolMissing, VolumeGroupMissing
+
+log = structlog.get_logger()
+
+
+async def look_after_start(host: ThisHost) -> None:
+    """Tell of them, or remove them, as localdisk.gc says. Nothing that goes wrong stops the agent;
+    most hosts have no local disks."""
+    wanted = host.config.localdisk.gc
+    if wanted == "off":
+        return
+    try:
+        found = await gc(in_agent(host), dry_run=wanted == "log")
+    except (VolumeGroupMissing, ToolMissing) as e:
+        log.debug("no local disks", reason=str(e))
+        return
+    except (Error, OSError) as e:
+        log.warning("local disks not looked at", error=str(e))
+        return
+    for one in found:
+        log.warning("local disk is not needed", **one.to_rpc())

@@ -1,0 +1,51 @@
+"""Is there room for a local disk? Asked before anything is made; the answer names the way out."""
+
+from processes.lvm_report import ThinPool, VolumeGroup
+from protocol.errors import NoLocalSpace, ThinPoolUnsafe
+from storage.local_disk import rounded
+
+# Of the metadata of a thin pool, for one chunk that is allocated: an entry of 16 bytes in a tree
+# whose blocks may be half empty, and which is changed by copying. Source: thin_metadata_size(8),
+# whose answers are about 64 bytes for each chunk.
+_CHUNK_ENTRY = 64
+# A pool whose metadata is full turns read-only, and must be repaired by hand: never come near that.
+_METADATA_LIMIT = 90.0
+
+
+def check_linear(group: VolumeGroup, size: int) -> None:
+    """size: bytes. Raises NoLocalSpace."""
+    needed = rounded(size, group.extent_size)
+    if needed > group.free:
+        command = f"vgextend {group.name} DEVICE"
+        raise NoLocalSpace(f"volume group {group.name}", needed, group.free, command)
+
+
+def check_thin(group: str, pool: ThinPool, data: int) -> None:
+    """data: the bytes that will be written, of a disk that may be larger.
+
+    Raises NoLocalSpace, ThinPoolUnsafe.
+    """
+    name = f"{group}/{pool.name}"
+    if not pool.error_when_full:
+        reason = "a write that finds it full waits, a minute long or for ever, and does not fail"
+        raise ThinPoolUnsafe(name, reason, f"lvchange --errorwhenfull y {name}")
+    if not pool.zeroing:
+        reason = "parts of its volumes hold what others had there, and would be taken for zeros"
+        raise ThinPoolUnsafe(name, reason, f"lvchange --zero y {name}")
+    if pool.data_percent is None or pool.metadata_percent is None:
+        reason = "it does not say how full it is"
+        raise ThinPoolUnsafe(name, reason, f"lvchange --activate y {name}")
+    needed = rounded(data, pool.chunk_size)
+    available = _left(pool.size, pool.data_percent)
+    if needed > available:
+        command = f"lvextend --size +{needed - available}b {name}"
+        raise NoLocalSpace(f"thin pool {name}", needed, available, command)
+    needed = needed // pool.chunk_size * _CHUNK_ENTRY
+    available = _left(pool.metadata_size, pool.metadata_percent)
+    if needed > available or pool.metadata_percent > _METADATA_LIMIT:
+        command = f"lvextend --poolmetadatasize +{max(needed, pool.metadata_size)}b {name}"
+        raise NoLocalSpace(f"the metadata of thin pool {name}", needed, available, command)
+
+
+def _left(size: int, percent: float) -> int:
+    return int(size * (100.0 - percent) / 100.0)

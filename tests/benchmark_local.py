@@ -1,0 +1,60 @@
+"""The part of the benchmark that needs real LVM: copies to local disks, in a guest.
+
+Without hardware acceleration everything is slower there, the floors no less. Where the guest cannot
+be booted, that is told.
+"""
+
+import json
+import os
+import subprocess
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from tests.benchmark_managed import run
+from tests.guest.machine import PYTHON, Disk, booted
+from tests.guest.payload import ROOT
+
+MIB = 1 << 20
+GIB = 1 << 30
+SIZE = 2 * GIB
+STEP = 4 * MIB  # every fourth MiB holds data
+TIME = 1800.0  # seconds
+ROUNDS = 5
+
+
+def source(folder: Path) -> tuple[Disk, int]:
+    """A disk of the guest whose content is a qcow2 image, and the bytes of data in it."""
+    piece, path = folder / "piece", folder / "source.disk"
+    piece.write_bytes(os.urandom(MIB))
+    run("qemu-img", "create", "-q", "-f", "qcow2", path, SIZE)
+    places = range(0, SIZE, STEP)
+    writes = [f"write -q -s {piece} {place} {MIB}\n" for place in places]
+    run("qemu-io", "-f", "qcow2", path, input="".join(writes))
+    os.truncate(path, -(-path.stat().st_size // MIB) * MIB)
+    return Disk("source", path, cache="none"), len(places) * MIB
+
+
+def local_figures(quick: bool) -> list[bool]:
+    """Whether each ratio held."""
+    if quick:
+        return []
+    try:
+        with tempfile.TemporaryDirectory(prefix="leasehold-bench-", dir="/var/tmp") as folder:
+            lines = measured(Path(folder))
+    except (AssertionError, OSError, subprocess.SubprocessError) as e:
+        print(f"{'local disks':39} NOT MEASURED: {e}", flush=True)
+        return []
+    print("\n".join(lines[:-1]), flush=True)
+    held: list[bool] = json.loads(lines[-1])
+    return held
+
+
+def measured(folder: Path) -> list[str]:
+    """What the guest printed."""
+    image, data = source(folder)
+    empty = [Disk.new(folder, "data", 16 * GIB), Disk.new(folder, "spare", 4 * GIB)]
+    disks = [image, *(replace(disk, cache="none") for disk in empty)]
+    with booted(*disks, memory=1536) as guest:
+        argv = [PYTHON, "-m", "tests.guest.figures", data, ROUNDS]
+        return guest.must(*argv, cwd=ROOT, seconds=TIME).splitlines()

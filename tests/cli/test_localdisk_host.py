@@ -1,0 +1,207 @@
+"""`leasehold localdisk --host`: local disks by an agent; its LVM is a stand-in."""
+
+import signal
+import subprocess
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.hosted import HostCli, hosted
+from tests.cli.local_disks import MIB, settings, volume
+from tests.cli.run import Ended, ended, until
+from tests.local_disks import StandIn
+
+pytestmark = pytest.mark.tools("qemu-img")
+
+RAW = ("--source-format", "raw")
+
+
+@pytest.fixture(scope="module")
+def group(tmp_path_factory: pytest.TempPathFactory) -> StandIn:
+    return StandIn.made(tmp_path_factory.mktemp("lvm"))
+
+
+@pytest.fixture(scope="module")
+def cli(group: StandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostCli]:
+    """Beside an agent for all tests of this file; do not hurt it."""
+    told = [f"localdisk.{key}={value}" for key, value in settings(group).items()]
+    with hosted(tmp_path_factory.mktemp("agent"), *told) as made:
+        yield made
+
+
+@pytest.fixture
+def vm() -> str:
+    return str(uuid.uuid4())
+
+
+def localdisk(cli: HostCli, *words: object) -> Ended:
+    return cli("localdisk", *words, "--host", cli.agent.url)
+
+
+def done(cli: HostCli, *words: object) -> Any:
+    told = localdisk(cli, *words, "--json")
+    assert told.code == 0, told
+    return told.json
+
+
+def disk_of(cli: HostCli, vm: str) -> dict[str, Any] | None:
+    found = [one for one in cli.call("LocalDisk.list") if one["vm_id"] == vm]
+    return found[0] if found else None
+
+
+@contextmanager
+def preparing(
+    cli: HostCli, source: Path, vm: str, *words: object
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A copy that takes long, in the middle, and the id of its job."""
+    host = ("--host", cli.agent.url, "--vm", vm, "--limit", "1M")
+    with cli.started("localdisk", "prepare", source, *RAW, *host, *words) as process:
+        until(lambda: process.poll() is not None or disk_of(cli, vm))
+        found = disk_of(cli, vm)
+        assert found is not None, ended(process)
+        until(lambda: cli.info(found["job_id"]).get("bytes") or process.poll() is not None)
+        assert process.poll() is None, ended(process)
+        yield process, found["job_id"]
+
+
+def test_a_disk_is_copied_by_a_job_of_the_agent(cli: HostCli, vm: str) -> None:
+    source = cli.disk(4)
+    made = done(cli, "prepare", source, *RAW, "--vm", vm)
+    assert Path(made["path"]).read_bytes() == source.read_bytes()
+    assert cli.info(made["job_id"])["status"] == "done"
+    told = (made["state"], made["bytes"], made["host"])
+    assert told == ("ready", 4 * MIB, cli.agent.url)
+    names = {"vol_id", "img_id", "vm_id", "backend", "job_id", "path", "host", "state"}
+    assert set(made) == {*names, "changed", "reused", "bytes", "seconds", "rate"}
+    again = localdisk(cli, "prepare", source, *RAW, "--vm", vm)
+    assert (again.code, again.out) == (0, f"{made['path']}\n")
+    assert "is there already" in again.err
+
+
+def test_the_job_is_watched_as_any_other(cli: HostCli, vm: str) -> None:
+    with preparing(cli, cli.disk(8), vm, "--limit", "4M") as (process, job_id):
+        watched = cli("job", "watch", job_id)
+        assert (watched.code, ended(process).code) == (0, 0)
+    assert watched.out.splitlines()[-1].startswith(f"{job_id} done 100%, 8.00M of 8.00M")
+
+
+def test_ctrl_c_has_the_job_aborted(cli: HostCli, vm: str) -> None:
+    with preparing(cli, cli.disk(40), vm) as (process, job_id):
+        process.send_signal(signal.SIGINT)
+        told = ended(process)
+    assert told.code == 4
+    assert f"job {job_id} was aborted; look with `leasehold job show {job_id}" in told.err
+    assert cli.info(job_id)["status"] == "aborted"
+    found = disk_of(cli, vm)
+    assert found is not None
+    assert found["state"] == "filling"
+
+
+def test_ctrl_c_leaves_a_job_that_somebody_else_began(cli: HostCli, vm: str) -> None:
+    source = cli.disk(8)
+    with preparing(cli, source, vm, "--limit", "2M") as (first, job_id):
+        words = ("localdisk", "prepare", source, *RAW, "--vm", vm, "--host", cli.agent.url)
+        with cli.started(*words) as second:
+            assert second.stderr is not None
+            line = next(line for line in second.stderr if job_id in line)
+            assert "which somebody else began" in line
+            second.send_signal(signal.SIGINT)
+            told = ended(second)
+        assert told.code == 4
+        assert f"job {job_id} is left to its host" in told.err
+        assert ended(first).code == 0
+
+
+def test_two_at_once_are_one_job(cli: HostCli, vm: str, group: StandIn) -> None:
+    source = cli.disk(8)
+    words = ("localdisk", "prepare", source, *RAW, "--vm", vm, "--host", cli.agent.url, "--json")
+    started = preparing(cli, source, vm, "--json", "--limit", "4M")
+    with started as (first, job_id), cli.started(*words) as second:
+        told = [ended(first), ended(second)]
+    assert [one.code for one in told] == [0, 0]
+    assert [one.json["job_id"] for one in told] == [job_id, job_id]
+    name = told[0].json["vol_id"]
+    assert len([call for call in group.calls() if call[:2] == ["create", name]]) == 1
+
+
+def test_again_copies_once_and_not_for_ever(cli: HostCli, vm: str) -> None:
+    source = cli.disk()
+    first = done(cli, "prepare", source, *RAW, "--vm", vm, "--start")
+    again = done(cli, "prepare", source, *RAW, "--vm", vm, "--again")
+    assert again["state"] == "ready"
+    assert again["job_id"] != first["job_id"]
+
+
+def test_a_copy_that_somebody_aborts_is_exit_4(cli: HostCli, vm: str) -> None:
+    with preparing(cli, cli.disk(40), vm, "--json") as (process, job_id):
+        assert cli("job", "abort", job_id).code == 0
+        told = ended(process)
+    assert (told.code, told.error["data"]["job"]["status"]) == (4, "aborted")
+
+
+def test_a_copy_that_fails_is_exit_1_and_says_where_to_look(cli: HostCli, vm: str) -> None:
+    source = cli.disk(8)
+    with preparing(cli, source, vm, "--limit", "2M") as (process, job_id):
+        with source.open("r+b") as file:
+            file.truncate(MIB)
+        told = ended(process)
+    assert told.code == 1
+    assert f"job {job_id} failed: " in told.err
+
+
+def test_an_agent_that_goes_away_leaves_the_copy_and_we_say_so(tmp_path: Path, vm: str) -> None:
+    (tmp_path / "lvm").mkdir()
+    group = StandIn.made(tmp_path / "lvm")
+    told = [f"localdisk.{key}={value}" for key, value in settings(group).items()]
+    with hosted(tmp_path, *told) as own:
+        with preparing(own, own.disk(12), vm, "--timeout", "1") as (process, job_id):
+            own.agent.stop()
+            left = ended(process)
+            assert left.code == 5
+            assert f"look with `leasehold job show {job_id}" in left.err
+        own.agent.start()
+        own.reached(job_id, "done")
+        made = localdisk(own, "list", "--json").json["disks"]
+        assert [(one["state"], one["job_id"]) for one in made] == [("ready", job_id)]
+
+
+def test_what_a_host_cannot_be_asked_is_bad_input(cli: HostCli, tmp_path: Path, vm: str) -> None:
+    told = localdisk(cli, "prepare", cli.disk(), "--json")
+    assert (told.code, told.error["data"]["name"]) == (2, "--source-format")
+    told = localdisk(cli, "prepare", cli.disk(), *RAW, "--allow", tmp_path, "--json")
+    assert (told.code, told.error["data"]["name"]) == (2, "--allow")
+    (tmp_path / "secret").write_bytes(b"x" * MIB)
+    told = localdisk(cli, "prepare", tmp_path / "secret", *RAW, "--vm", vm, "--json")
+    assert (told.code, told.error["code"]) == (2, 1000)
+    assert disk_of(cli, vm) is None
+
+
+def test_disks_are_listed_removed_and_collected(cli: HostCli, vm: str, group: StandIn) -> None:
+    one, dead = volume(f"VM_{vm}"), volume("UPDATING", f"VM_{vm}")
+    busy = volume(f"VM_{vm}", open=True)
+    for disk in (one, dead, busy):
+        group.add(disk)
+    listed = {row["vol_id"]: row["state"] for row in done(cli, "list")["disks"]}
+    assert (listed[one.name], listed[dead.name]) == ("ready", "filling")
+    unused = {row["vol_id"]: row for row in done(cli, "gc", "--dry-run")["unused"]}
+    assert unused[dead.name]["removed"] is False
+    unused = {row["vol_id"]: row for row in done(cli, "gc")["unused"]}
+    assert unused[dead.name]["removed"] is True
+    told = localdisk(cli, "remove", busy.name, "--json")
+    assert (told.code, told.error["code"]) == (6, 4301)
+    assert done(cli, "remove", one.name)["removed"] == [one.name]
+    assert busy.name in group.volumes()
+    assert not {one.name, dead.name} & set(group.volumes())
+
+
+def test_who_may_only_look_sees_the_list_and_no_more(cli: HostCli) -> None:
+    monitor = ("--host", cli.agent.monitor)
+    assert cli("localdisk", "list", *monitor).code == 0
+    for words in (("prepare", cli.disk(), *RAW), ("gc",), ("remove", str(uuid.uuid4()))):
+        told = cli("localdisk", *words, *monitor)
+        assert told.code == 6, words
+        assert "is not for the role monitor" in told.err

@@ -1,0 +1,304 @@
+"""CopyDataLocalDiskEndpoint: what is a target, how it is marked, what a copy that fails leaves."""
+
+import os
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+import trio
+
+from endpoints.copy_data import CopyRequest, checked, copy
+from endpoints.disk import Disk
+from endpoints.domain import create_domain, open_store
+from endpoints.external import CopyDataExternalEndpoint
+from endpoints.local import CopyDataLocalDiskEndpoint, changing, unwritten
+from endpoints.locks import Mode, held
+from endpoints.tracked import JobFacts
+from jobs.progress import Progress
+from leases import verbs
+from leases.store import Store
+from protocol.errors import (
+    AcquireLockFailure,
+    BadParameter,
+    Error,
+    LocalDiskChanged,
+    LocalDiskInUse,
+    NoSuchLocalDisk,
+    ToolFailed,
+    TooSmall,
+    UnsupportedOperation,
+)
+from protocol.messages import JobMetadata, LocalEndpoint, decode_endpoint
+from protocol.record import JobStatus
+from storage.image import Policy
+from storage.local_disks import LocalDisks
+from tests.local_disks import EXTENT, StandIn
+
+JOB = "5b3ad4a8-3a1b-4a36-8f2e-b0f4c27be1d3"
+OTHER = "6b3ad4a8-3a1b-4a36-8f2e-b0f4c27be1d3"
+VOL = "77777777-8888-4999-8aaa-bbbbbbbbbbbb"
+IMG = "66666666-7777-4888-8999-aaaaaaaaaaaa"
+SIZE = EXTENT
+BACKENDS = pytest.mark.parametrize("backend", ["lvm", "lvmthin"])
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> StandIn:
+    return StandIn.made(tmp_path)
+
+
+@pytest.fixture
+def disks(group: StandIn) -> LocalDisks:
+    return LocalDisks(group.lvm)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    domain = await create_domain(str(tmp_path / "mount"), leases=2)
+    store = await open_store(domain)
+    metadata = JobMetadata(UUID(JOB), 0, JobStatus.PENDING)
+    await verbs.create(store, JOB, metadata, now=1, hardware_id="h")
+    yield store
+    for path in tmp_path.glob("mount/*/dom_md/xleases*"):  # pytest would keep it
+        path.unlink()
+
+
+def message(store: Store | None = None, backend: str = "lvmthin") -> LocalEndpoint:
+    sd_id = store.volume.sd_id if store is not None else IMG
+    lease = {"sd_id": sd_id, "lease_id": JOB}
+    data = {"endpoint_type": "local", "backend": backend, "vol_id": VOL}
+    found = decode_endpoint({**data, "lease": lease, "generation": 0}, role="destination")
+    assert isinstance(found, LocalEndpoint)
+    return found
+
+
+def endpoint(disks: LocalDisks, store: Store | None = None) -> CopyDataLocalDiskEndpoint:
+    return CopyDataLocalDiskEndpoint(message(store), disks, JOB)
+
+
+async def made(disks: LocalDisks, backend: str = "lvmthin", job: str = JOB) -> None:
+    await disks.create(VOL, SIZE, backend, image_id=IMG, job_id=job, now=1)  # type: ignore[arg-type]
+
+
+async def target(disks: LocalDisks) -> Disk:
+    found = await endpoint(disks).target(SIZE, ())
+    assert isinstance(found, Disk)
+    return found
+
+
+@BACKENDS
+async def test_only_a_new_thin_one_reads_as_zeros(disks: LocalDisks, backend: str) -> None:
+    await made(disks, backend)
+    found = await target(disks)
+    assert (found.blank, found.sparse) == (backend == "lvmthin", backend == "lvmthin")
+    assert found.is_zero is False
+
+
+async def test_one_that_was_written_to_does_not(disks: LocalDisks, group: StandIn) -> None:
+    await made(disks)
+    with group.content() as content:
+        content.volumes[0].data_percent = 0.01
+    assert (await target(disks)).blank is False
+
+
+async def test_what_a_linear_one_held_before_does_not_matter(disks: LocalDisks) -> None:
+    await made(disks, "lvm")
+    Path(disks.path(VOL)).write_bytes(b"QFI\xfb" + os.urandom(SIZE - 4))
+    found = await target(disks)
+    assert (found.format, found.size, found.blank) == ("raw", SIZE, False)
+
+
+async def test_a_missing_one_is_told(disks: LocalDisks) -> None:
+    with pytest.raises(NoSuchLocalDisk):
+        await target(disks)
+
+
+async def test_one_that_another_job_fills_is_not_touched(disks: LocalDisks) -> None:
+    await made(disks, job=OTHER)
+    with pytest.raises(LocalDiskChanged, match=JOB):
+        await target(disks)
+
+
+async def test_one_that_is_ready_is_not_touched(disks: LocalDisks) -> None:
+    await made(disks)
+    await disks.ready(VOL, JOB)
+    with pytest.raises(LocalDiskChanged):
+        await target(disks)
+
+
+async def test_one_that_is_too_small_is_told(disks: LocalDisks) -> None:
+    await made(disks)
+    with pytest.raises(TooSmall):
+        await endpoint(disks).target(SIZE + 1, ())
+
+
+async def test_it_is_no_source(disks: LocalDisks) -> None:
+    with pytest.raises(UnsupportedOperation):
+        await endpoint(disks).source(Policy())
+    with pytest.raises(BadParameter):
+        decode_endpoint(
+            {
+                "endpoint_type": "local",
+                "backend": "lvm",
+                "vol_id": VOL,
+                "lease": {"sd_id": IMG, "lease_id": JOB},
+                "generation": 0,
+            },
+            role="source",
+        )
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"vol_id": "../../etc/passwd"},
+        {"vol_id": f"{VOL}\n"},
+        {"vol_id": "--config"},
+        {"backend": "zfs"},
+        {"lease": None},
+        {"generation": None},
+    ],
+)
+def test_a_message_that_cannot_be_one_is_refused(other: dict[str, object]) -> None:
+    good = {
+        "endpoint_type": "local",
+        "backend": "lvm",
+        "vol_id": VOL,
+        "lease": {"sd_id": IMG, "lease_id": JOB},
+        "generation": 0,
+    }
+    decode_endpoint(good, role="destination")
+    with pytest.raises(BadParameter):
+        decode_endpoint({**good, **other}, role="destination")
+
+
+async def test_a_writer_keeps_others_away(disks: LocalDisks) -> None:
+    await made(disks)
+    async with unwritten(disks, VOL):
+        pass
+    async with held(endpoint(disks).locks(Mode.EXCLUSIVE)):
+        with pytest.raises(LocalDiskInUse):
+            async with unwritten(disks, VOL):
+                pytest.fail("two have it")
+
+
+def ignored(progress: Progress) -> None:
+    """Nobody wants to see it."""
+
+
+async def copied(disks: LocalDisks, store: Store, source: Path) -> object:
+    origin = {"endpoint_type": "external", "url": str(source), "format": "raw"}
+    read = decode_endpoint(origin, role="source")
+    request = CopyRequest(
+        JOB,
+        CopyDataExternalEndpoint.read(read),  # type: ignore[arg-type]
+        endpoint(disks, store),
+    )
+    await checked(request)
+    return await copy(request, store, ignored, now=time.time, hardware_id="h")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "source"
+    path.write_bytes(os.urandom(1 << 20) + bytes(SIZE - (1 << 20)))
+    return path
+
+
+async def said(store: Store) -> object:
+    return ((await verbs.status(store, JOB)).metadata or {})["job_status"]
+
+
+@BACKENDS
+@pytest.mark.tools("qemu-img")
+async def test_a_copy_drops_the_mark_and_is_recorded(
+    disks: LocalDisks, store: Store, source: Path, backend: str
+) -> None:
+    await made(disks, backend)
+    if backend == "lvm":
+        Path(disks.path(VOL)).write_bytes(os.urandom(SIZE))
+    await copied(disks, store, source)
+    found = await disks.find(VOL)
+    assert found is not None
+    assert not found.filling
+    assert Path(disks.path(VOL)).read_bytes() == source.read_bytes()
+    assert await said(store) == "SUCCEEDED"
+
+
+@pytest.mark.tools("qemu-img")
+async def test_a_copy_that_fails_leaves_the_mark(
+    disks: LocalDisks, store: Store, source: Path, group: StandIn
+) -> None:
+    await made(disks)
+    group.fail("change")  # LVM cannot drop it
+    with pytest.raises(ToolFailed):
+        await copied(disks, store, source)
+    assert "UPDATING" in group.volumes()[VOL].tags
+    assert await said(store) == "FAILED"
+
+
+@pytest.mark.tools("qemu-img")
+async def test_a_disk_that_was_given_to_another_copy_meanwhile_stays_marked(
+    disks: LocalDisks, store: Store, source: Path, group: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await made(disks)
+    ready = LocalDisks.ready
+
+    async def late(self: LocalDisks, volume_id: str, job_id: str) -> None:
+        with group.content() as content:
+            content.volumes[0].tags = ["UPDATING", f"IU_{IMG}", f"JOB_{OTHER}"]
+        await ready(self, volume_id, job_id)
+
+    monkeypatch.setattr(LocalDisks, "ready", late)
+    with pytest.raises(LocalDiskChanged):
+        await copied(disks, store, source)
+    assert "UPDATING" in group.volumes()[VOL].tags
+    assert await said(store) == "FAILED"
+
+
+@pytest.mark.tools("qemu-img")
+async def test_the_mark_is_dropped_before_the_success_is_recorded(
+    disks: LocalDisks, store: Store, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await made(disks)
+
+    async def broken(*ignored: object) -> None:
+        found = await disks.find(VOL)
+        assert found is not None
+        assert not found.filling
+        raise Error
+
+    monkeypatch.setattr("endpoints.tracked.TrackedLease.succeed", broken)
+    with pytest.raises(Error):
+        await copied(disks, store, source)
+    assert await said(store) == "FAILED"  # the disk is ready all the same
+
+
+@pytest.mark.tools("qemu-img")
+async def test_a_disk_that_is_kept_from_being_changed_ends_the_copy(
+    disks: LocalDisks, store: Store, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("endpoints.local.SUCCEED_TIME", 0.1)
+    await made(disks)
+    async with held([changing(disks, VOL)]):
+        with pytest.raises(AcquireLockFailure):
+            await copied(disks, store, source)
+    found = await disks.find(VOL)
+    assert found is not None
+    assert found.filling
+
+
+async def test_facts_of_a_job_name_its_lease(disks: LocalDisks, store: Store) -> None:
+    tracked = endpoint(disks, store).tracked(store, JobFacts(JOB, time.time, "h"))
+    with trio.fail_after(10):
+        async with tracked.taken_up():
+            assert (await verbs.status(store, JOB)).owners
+    assert await said(store) == "PENDING"
+
+
+def test_a_volume_of_another_group_is_another_lock(disks: LocalDisks, tmp_path: Path) -> None:
+    other = replace(disks, lvm=replace(disks.lvm, volume_group="other"))
+    assert changing(disks, VOL).offset != changing(other, VOL).offset

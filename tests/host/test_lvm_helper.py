@@ -1,0 +1,229 @@
+"""leasehold-lvm-helper takes nothing from its caller but a word of its list and names of ours.
+
+It is run with a program in the place of LVM that tells how it was called.
+"""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from host.config import LocalDisk
+from host.helpers import lvm
+from processes.lvm_operation import Operation
+from protocol.errors import BadParameter
+
+TOP = Path(__file__).parents[2]
+DISK = "77777777-7777-4888-8999-aaaaaaaaaaaa"
+IMAGE = "IU_66666666-7777-4888-8999-aaaaaaaaaaaa"
+CONFIGURATION = """
+[listen]
+socket = "/run/other.socket"
+
+[localdisk]
+volume_group = "vg-local"
+thin_pool = "thin"
+devices = ["/dev/vdb"]
+"""
+TELLING = """#!{python} -I
+import json, os, sys
+print(json.dumps([sys.argv, dict(os.environ), os.getcwd()]))
+sys.exit(5)
+"""
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="root must own the configuration")
+
+
+class Told(msgspec.Struct, array_like=True):
+    argv: list[str]
+    environment: dict[str, str]
+    folder: str
+
+
+@dataclass(frozen=True)
+class Host:
+    configuration: Path
+    lvm: Path
+
+    def call(self, *words: str, **environment: str) -> "subprocess.CompletedProcess[bytes]":
+        run = (
+            "import sys; from pathlib import Path; from host.helpers import lvm;"
+            f"lvm.LVM = ({str(self.lvm)!r},);"
+            f"lvm._become(sys.argv[1:], Path({str(self.configuration)!r}))"
+        )
+        return subprocess.run(
+            [sys.executable, "-c", run, *words],
+            env={**os.environ, **environment, "PYTHONPATH": str(TOP)},
+            capture_output=True,
+            check=False,
+        )
+
+    def told(self, *words: str, **environment: str) -> Told:
+        done = self.call(*words, **environment)
+        assert done.returncode == 5, done.stderr  # that of LVM
+        return msgspec.json.decode(done.stdout, type=Told)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    folder = tmp_path / "etc"
+    folder.mkdir(mode=0o755)
+    made = Host(folder / "host.toml", tmp_path / "lvm")
+    made.configuration.write_text(CONFIGURATION)
+    made.configuration.chmod(0o644)
+    made.lvm.write_text(TELLING.format(python="/usr/bin/python3"))
+    made.lvm.chmod(0o755)
+    return made
+
+
+@as_root
+def test_group_and_devices_are_those_of_the_configuration(host: Host) -> None:
+    argv = host.told("create", DISK, str(1 << 30), "thin", "UPDATING", IMAGE).argv
+    assert argv[1:] == [
+        *("lvcreate", "--config"),
+        'devices { use_devicesfile=0 filter=["a|^/dev/vdb$|","r|.*|"] }',
+        *("--yes", "--wipesignatures", "n", "--name", DISK),
+        *("--addtag", "UPDATING", "--addtag", IMAGE),
+        *("--type", "thin", "--virtualsize", "1073741824b", "--thinpool", "thin", "vg-local"),
+    ]
+
+
+@as_root
+def test_nothing_of_the_environment_reaches_lvm(host: Host) -> None:
+    told = host.told(
+        "volumes",
+        LVM_SYSTEM_DIR="/tmp/evil",
+        LD_PRELOAD="/tmp/evil.so",
+        LEASEHOLD_LOCALDISK_VOLUME_GROUP="rootvg",
+        PATH="/tmp/evil",
+    )
+    given = {k: v for k, v in told.environment.items() if k != "LC_CTYPE"}  # of Python itself
+    assert given == lvm.ENVIRONMENT
+    assert told.argv[-1] == "vg-local"
+    assert told.folder == "/"
+
+
+@as_root
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["vgs"],
+        ["--help"],
+        ["remove", "root"],
+        ["remove", "vg-local/thin"],
+        ["remove", "../../dev/sda"],
+        ["remove", f"{DISK}\n"],
+        ["remove", DISK],
+        ["remove", DISK, f"={IMAGE}", "--force"],
+        ["activate", DISK, f"={IMAGE}", "--config", "devices/scan=/tmp"],
+        ["create", DISK, "512", "thin", "@x"],
+        ["create", DISK, "512", "-", "--type=raid1"],
+        ["change", DISK, "+x"],
+    ],
+    ids=lambda words: " ".join(words)[:30],
+)
+def test_a_call_that_is_none_of_its_own_reaches_no_lvm(host: Host, words: list[str]) -> None:
+    done = host.call(*words)
+    assert (done.returncode, done.stdout) == (os.EX_USAGE, b"")
+    assert done.stderr.startswith(b"leasehold-lvm-helper: bad parameter")
+
+
+@as_root
+@pytest.mark.parametrize(
+    "words", [["wake", "other"], ["pool", "other"], ["create", DISK, "512", "other", IMAGE]]
+)
+def test_only_the_configured_pool_is_used(host: Host, words: list[str]) -> None:
+    done = host.call(*words)
+    assert (done.returncode, done.stdout) == (os.EX_NOPERM, b"")
+    assert b"other is not that of this host, thin" in done.stderr
+
+
+@as_root
+@pytest.mark.parametrize("mode", [0o646, 0o664, 0o666])
+def test_a_configuration_that_others_can_write_is_refused(host: Host, mode: int) -> None:
+    host.configuration.chmod(mode)
+    done = host.call("volumes")
+    assert (done.returncode, done.stdout) == (os.EX_CONFIG, b"")
+    assert b"only root can write" in done.stderr
+
+
+@as_root
+@pytest.mark.parametrize("place", ["file", "folder"])
+def test_a_configuration_of_another_user_is_refused(host: Host, place: str) -> None:
+    changed = host.configuration if place == "file" else host.configuration.parent
+    os.chown(changed, 65534, -1)
+    assert host.call("volumes").returncode == os.EX_CONFIG
+
+
+@as_root
+def test_a_configuration_in_a_folder_that_others_can_write_is_refused(host: Host) -> None:
+    host.configuration.parent.chmod(0o777)
+    assert host.call("volumes").returncode == os.EX_CONFIG
+
+
+@as_root
+@pytest.mark.parametrize("place", ["file", "folder"])
+def test_a_configuration_behind_a_link_is_refused(host: Host, place: str) -> None:
+    changed = host.configuration if place == "file" else host.configuration.parent
+    moved = changed.rename(changed.parent / "elsewhere")
+    changed.symlink_to(moved)
+    done = host.call("volumes")
+    assert (done.returncode, done.stdout) == (os.EX_CONFIG, b"")
+
+
+@as_root
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[localdisk",
+        "[localdisk]\nvolume_group = '-x'",
+        "[localdisk]\ndevices = ['/etc/passwd']",
+        "[localdisk]\nno_such = 1",
+        "[localdisk]\nvolume_group = 'a/b'",
+    ],
+)
+def test_a_configuration_that_makes_no_sense_is_refused(host: Host, text: str) -> None:
+    host.configuration.write_text(text)
+    done = host.call("volumes")
+    assert (done.returncode, done.stdout) == (os.EX_CONFIG, b"")
+
+
+@as_root
+def test_without_a_configuration_it_has_its_defaults(host: Host) -> None:
+    host.configuration.unlink()
+    assert host.told("volumes").argv[-1] == "ovirt-local"
+    host.configuration.parent.rmdir()
+    assert host.told("volumes").argv[-1] == "ovirt-local"
+
+
+@as_root
+def test_a_host_without_lvm_is_told_the_package(host: Host) -> None:
+    host.lvm.unlink()
+    done = host.call("volumes")
+    assert done.returncode == os.EX_CONFIG
+    assert b"lvm2" in done.stderr
+
+
+def test_its_program_is_installed_under_the_name_that_sudo_lets_in() -> None:
+    rules = (TOP / "packaging" / "sudoers.d" / "leasehold-lvm").read_text()
+    assert "= /usr/local/bin/leasehold-lvm-helper\n" in rules
+    assert (TOP / ".venv" / "bin" / "leasehold-lvm-helper").exists()
+
+
+@pytest.mark.tools("visudo")
+def test_sudo_can_read_its_rules(tmp_path: Path) -> None:
+    copy = tmp_path / "leasehold-lvm"
+    copy.write_bytes((TOP / "packaging" / "sudoers.d" / "leasehold-lvm").read_bytes())
+    copy.chmod(0o440)
+    subprocess.run(["visudo", "-c", "-q", "-f", copy], check=True)
+
+
+def test_a_pool_is_allowed_by_its_name_alone() -> None:
+    allowed = LocalDisk(volume_group="vg", thin_pool="thin")
+    assert lvm.composed(Operation("wake", "thin"), allowed)[-1] == "vg/thin"
+    with pytest.raises(BadParameter, match="thin2"):
+        lvm.composed(Operation("pool", "thin2"), allowed)
