@@ -79,7 +79,7 @@ def test_a_start_that_is_killed_at_any_other_step(host: DiskHost, first: str, se
     die_and_recover(host, first, second)
 
 
-@pytest.mark.parametrize("backend", ["lvm", "lvmthin"])
+@pytest.mark.parametrize("backend", ["lvm", pytest.param("lvmthin", marks=pytest.mark.full)])
 def test_a_copy_that_is_killed_is_begun_anew(host: DiskHost, backend: str) -> None:
     start = host.began(limit=MIB, backend=backend)
     start.wait_for_copy()

@@ -89,7 +89,7 @@ def _copying() -> bool:
     return False
 
 
-@pytest.mark.parametrize("backend", ["lvm", "lvmthin"])
+@pytest.mark.parametrize("backend", [pytest.param("lvm", marks=pytest.mark.full), "lvmthin"])
 def test_a_disk_is_copied_used_again_listed_and_removed(
     cli: GuestCli, source: Path, volume_group: str, backend: str
 ) -> None:
@@ -113,7 +113,11 @@ def test_a_disk_is_copied_used_again_listed_and_removed(
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 4)]
+    ("number", "code"),
+    [
+        (signal.SIGKILL, -signal.SIGKILL),
+        pytest.param(signal.SIGINT, 4, marks=pytest.mark.full),
+    ],
 )
 def test_a_copy_that_was_killed_or_aborted_is_found_by_gc_and_made_anew(
     cli: GuestCli, source: Path, volume_group: str, number: int, code: int
