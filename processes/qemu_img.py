@@ -25,6 +25,7 @@ Node = Mapping[str, Any]
 # What looking at an image may cost: a crafted one must not take the host down.
 INSPECT = Limits(cpu=30, memory=1 << 30, seconds=60)
 SECRET = "password-secret"  # of a node of ours: the path of a file that holds the secret, no more
+BLANK_SECONDS = 10.0  # what takes longer to find out than that saves nothing
 MAP_SECONDS = 300.0
 MAP = Limits(cpu=120, memory=1 << 30, seconds=MAP_SECONDS)
 TICK = 0.25  # seconds between looks at the counters
@@ -179,7 +180,7 @@ async def blank(node: Node, size: int) -> bool | None:
     """
     argv = ["qemu-img", "map", "-U", "--output=json", *secrets(node), ref(node)]
     async with spawned(argv, limits=MAP) as tool:
-        with trio.move_on_after(MAP_SECONDS):
+        with trio.move_on_after(BLANK_SECONDS):
             while (line := await tool.piece(TICK)) is not None:
                 if text := line.strip("[], "):
                     extent: _Extent = _decoded(text.encode(), _Extent)
@@ -187,7 +188,7 @@ async def blank(node: Node, size: int) -> bool | None:
                         return None if extent.length >= size else False
             await tool.check()
             return True
-    raise ToolStalled("qemu-img", MAP_SECONDS)
+    raise ToolStalled("qemu-img", BLANK_SECONDS)
 
 
 async def head(node: Node, count: int) -> bytes:
