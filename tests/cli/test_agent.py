@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import trio
 
@@ -231,7 +230,7 @@ def test_with_json_it_is_one_object(cli: Cli) -> None:
 
 def test_the_defaults_are_a_file_that_changes_nothing(cli: Cli, tmp_path: Path) -> None:
     shown = cli("host", "config", "--defaults").out
-    assert tomllib.loads(shown) == {name: {} for name in msgspec.to_builtins(Config())}
+    assert tomllib.loads(shown) == {name: {} for name in Config.__struct_fields__}
 
 
 def test_a_missing_file_that_was_named_is_told(cli: Cli, tmp_path: Path) -> None:
