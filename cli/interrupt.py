@@ -54,24 +54,27 @@ def run(body: Callable[[Interrupt], Awaitable[T]]) -> T:
 
     async def main() -> T:
         interrupt = Interrupt()
-        with trio.open_signal_receiver(*heard) as arrived:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_listen, arrived, interrupt)
-                for number in early:
-                    interrupt.ask(number)
-                result = await body(interrupt)
-                nursery.cancel_scope.cancel()
+        try:
+            with trio.open_signal_receiver(*heard) as arrived:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_listen, arrived, interrupt)
+                    for number in early:
+                        interrupt.ask(number)
+                    result = await body(interrupt)
+                    nursery.cancel_scope.cancel()
+        finally:
+            for number in heard:
+                # While trio can still be woken by one: it takes down the socket for that before
+                # Python is told. Python itself gives the signals that it handles back to the
+                # system before it is gone, and one that comes then would end us with another exit
+                # code than that of the command.
+                signal.signal(number, signal.SIG_IGN)
         return result
 
     try:
         return trio.run(main)
     except ExceptionGroup as e:
         raise telling(e) from None
-    finally:
-        for number in heard:
-            # Python gives the signals that it handles back to the system before it is gone; one
-            # that comes then would kill us with another exit code than that of the command.
-            signal.signal(number, signal.SIG_IGN)
 
 
 def run_stoppable(body: Callable[[], Awaitable[T]]) -> T:
