@@ -1,0 +1,1 @@
+"""Commands of the engine, in stages that are journalled before they act."""

@@ -1,0 +1,1 @@
+"""The database of the engine: one table, one module."""

@@ -1,0 +1,1 @@
+"""What REST serves: one kind of thing, one module."""
