@@ -30,12 +30,14 @@ PACKAGES |= {"nbdcopy": "libnbd-bin", "nbdinfo": "libnbd-bin"}
 PACKAGES |= {"tgtadm": "tgt", "ceph": "ceph-common", "rbd": "ceph-common"}
 FOLDERS = "/usr/sbin:/sbin"  # with the tools of storage; not on the PATH of a user
 
-# Part of every Debian, wherever PATH may point (util-linux is essential).
+# Essential in every Debian, wherever PATH may point.
 _SETPRIV = "/usr/bin/setpriv"
 _IONICE = "/usr/bin/ionice"
+_NICE = "/usr/bin/nice"
+_BASH = "/bin/bash"
+PARENT_GONE = 125
 IDLE = 3  # the I/O class that has no levels, ionice(1)
 _KEPT = ("PATH", "HOME", "TMPDIR", "SANLOCK_RUN_DIR")  # of the environment
-GUARD = str(Path(__file__).with_name("guard.py"))
 PYTHON = os.path.realpath(sys.executable)
 _LINE_END = re.compile(rb"[\r\n]+")
 
@@ -313,13 +315,31 @@ def _input(content: bytes) -> Iterator[int]:
 
 
 def _guard(limits: Limits, priority: Priority) -> list[str]:
-    """What starts the tool: the signal at our death, I/O priority, then our own guard."""
+    """What starts the tool: the signal at our death, priorities, then the guard."""
     command = [_SETPRIV, "--pdeathsig", "KILL"]
     if priority.io_class:
         level = ["-n", str(priority.io_level)] if priority.io_class != IDLE else []
         command += [_IONICE, "-t", "-c", str(priority.io_class), *level]
-    command += [PYTHON, "-I", "-S", GUARD, str(os.getpid()), str(priority.nice)]
-    return [*command, str(limits.cpu or 0), str(limits.memory or 0)]
+    if priority.nice:
+        command += [_NICE, "-n", str(priority.nice)]
+    # -p: nothing in the environment is run.
+    return [*command, _BASH, "-p", "-c", _script(limits), str(os.getpid())]
+
+
+def _script(limits: Limits) -> str:
+    """The guard: ends unless its parent, $0, lives still; else becomes the tool.
+
+    setpriv has asked for the signal at the parent's death. One that died before that is noticed by
+    this look, one that dies after it by the signal, which is kept across execve. The tool and its
+    arguments are "$@", never looked at. Messages of a tool begin with its bare name, hence -a.
+    Source: prctl(2), PR_SET_PDEATHSIG; bash(1), PPID, ulimit and exec.
+    """
+    look = f'[ $PPID = "$0" ] || exit {PARENT_GONE}; unset PWD OLDPWD; '
+    if limits.cpu:
+        look += f"ulimit -t {limits.cpu:d} && "
+    if limits.memory:
+        look += f"ulimit -v {limits.memory >> 10:d} && "  # KiB
+    return look + 'exec -a "${1##*/}" -- "$@"'
 
 
 def _adopted(name: str, popen: subprocess.Popen[bytes], errors: int, term_wait: float) -> Tool:

@@ -11,6 +11,7 @@ import structlog
 import trio
 
 from endpoints.domain import create_domain, lockspace_of, sharing
+from host import local_disk_policy
 from host.config import Storage
 from host.domains import HostId, load
 from host.this_host import ThisHost
@@ -26,7 +27,9 @@ from protocol.errors import (
     StorageDomainAlreadyExists,
     StorageDomainCreationError,
     StorageDomainDoesNotExist,
+    UnsupportedOperation,
 )
+from protocol.local_disk_policy import Operation
 from storage import domain_metadata
 from storage.domain import LEASES_LIMIT, Domain
 
@@ -127,7 +130,8 @@ async def activate(host: ThisHost, params: Membership, flow_id: str) -> None:
 async def deactivate(host: ThisHost, params: Membership, flow_id: str) -> None:
     """Leave the lockspace of a storage domain, for good. Nothing when this host is not in it.
 
-    A domain whose storage is gone is told so (358), and this host joins it no more.
+    A domain whose storage is gone is told so (358), and this host joins it no more. One with an
+    image of which this host has a local disk is refused (2009): that disk may still be filled.
     """
     sd_id = str(params.storagedomainID)
     async with host.turns.of_client(sd_id) as alone:
@@ -137,6 +141,7 @@ async def deactivate(host: ThisHost, params: Membership, flow_id: str) -> None:
         except StorageDomainDoesNotExist:
             await host.domains.forget_host_id(sd_id)
             raise
+        await local_disk_policy.check_domain(host, Operation.DEACTIVATE_DOMAIN, domain)
         if (await sharing(domain)).store == "sanlock":
             await lockspace.leave(lockspace_of(domain))
         with trio.CancelScope(shield=True):
@@ -249,7 +254,12 @@ VERBS = (
         Membership,
         deactivate,
         "true",
-        errors=(StorageDomainDoesNotExist, AcquireHostIdFailure, SanlockUnavailable),
+        errors=(
+            StorageDomainDoesNotExist,
+            UnsupportedOperation,
+            AcquireHostIdFailure,
+            SanlockUnavailable,
+        ),
         differs="other parameters; there is no pool",
     ),
 )

@@ -11,6 +11,7 @@ TOP = Path(__file__).parents[2]
 INSTALL = TOP / "packaging" / "vdsm-hooks" / "install"
 HOOKS = {
     "after_disk_prepare": "leasehold-hook-after-disk-prepare",
+    "before_vm_hibernate": "leasehold-hook-before-vm-hibernate",
     "before_vm_migrate_source": "leasehold-hook-before-vm-migrate-source",
     "after_vm_destroy": "leasehold-hook-after-vm-destroy",
 }

@@ -17,7 +17,7 @@ import pytest
 import trio
 
 from processes import tool as tool_module
-from processes.tool import BACKGROUND, GUARD, PYTHON, Limits, Tool, run, spawned
+from processes.tool import BACKGROUND, NO_LIMITS, NORMAL, PYTHON, Limits, Tool, run, spawned
 from protocol.errors import (
     BadOutput,
     ConnectionLost,
@@ -269,8 +269,8 @@ async def test_a_tool_that_cannot_be_started_leaks_nothing(tmp_path: Path) -> No
     before = os.listdir("/proc/self/fd")
     with pytest.raises(ToolFailed) as caught:
         await run([str(broken)])
-    assert caught.value.status == 126
-    assert "No such file" in caught.value.detail
+    assert caught.value.status == 127
+    assert "not found" in caught.value.detail
     with pytest.raises(ValueError, match="null byte"):
         await run(["echo", "a\0b"])
     assert len(os.listdir("/proc/self/fd")) == len(before)
@@ -317,7 +317,8 @@ async def test_the_environment_is_small_and_english(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("LD_PRELOAD", "")
     lines = (await run(["env"])).decode().splitlines()
     environment = dict(line.split("=", 1) for line in lines)
-    assert set(environment) <= {"PATH", "HOME", "TMPDIR", "SANLOCK_RUN_DIR", "LC_ALL"}
+    ours = {"PATH", "HOME", "TMPDIR", "SANLOCK_RUN_DIR", "LC_ALL"}
+    assert set(environment) <= {*ours, "SHLVL"}  # bash keeps that in the environment
     assert environment["LC_ALL"] == "C.UTF-8"
     assert environment["PATH"] == os.environ["PATH"]
 
@@ -474,29 +475,57 @@ def test_a_tool_that_ignores_every_other_signal_dies_with_its_parent() -> None:
         assert select.select([pidfd], [], [], WAIT)[0]
 
 
-def guarded(parent: int, *argv: str | Path) -> list[str]:
-    return [PYTHON, "-I", "-S", GUARD, str(parent), "0", "0", "0", *map(str, argv)]
+def guarded(limits: Limits, parent: int, *argv: str | Path) -> list[str]:
+    """The command, as if `parent` had started it."""
+    command = tool_module._guard(limits, NORMAL)
+    own = command.index(str(os.getpid()))
+    return [*command[:own], str(parent), *command[own + 1 :], *map(str, argv)]
 
 
-def test_a_tool_never_runs_when_its_parent_died_before_it_could_ask(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limits", [NO_LIMITS, Limits(cpu=60, memory=1 << 30)])
+def test_a_tool_never_runs_when_its_parent_died_before_it_could_ask(
+    tmp_path: Path, limits: Limits
+) -> None:
     """Between fork and prctl no signal would come: the guard looks who its parent is."""
     sign = tmp_path / "ran"
     with subprocess.Popen(["true"]) as gone:
         gone.wait()
-    assert subprocess.run(guarded(gone.pid, "/usr/bin/touch", sign), check=False).returncode == 125
+    touch = ("/usr/bin/touch", sign)
+    assert subprocess.run(guarded(limits, gone.pid, *touch), check=False).returncode == 125
     assert not sign.exists()
-    assert subprocess.run(guarded(os.getpid(), "/usr/bin/touch", sign), check=False).returncode == 0
+    assert subprocess.run(guarded(limits, os.getpid(), *touch), check=False).returncode == 0
     assert sign.exists()
 
 
-def test_signals_that_python_ignores_are_not_ignored_by_the_tool() -> None:
+@pytest.mark.parametrize("limits", [NO_LIMITS, Limits(cpu=60, memory=1 << 30)])
+async def test_signals_that_python_ignores_are_not_ignored_by_the_tool(limits: Limits) -> None:
     """Else a tool whose reader is gone would never learn of it."""
-    line = subprocess.check_output(
-        guarded(os.getpid(), "/bin/sh", "-c", "grep SigIgn /proc/self/status"), text=True
-    )
+    line = await run(["grep", "SigIgn", "/proc/self/status"], limits=limits)
     ignored = int(line.split()[1], 16)
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT):
         assert not ignored & (1 << (number - 1))
+
+
+@pytest.mark.parametrize("limits", [NO_LIMITS, Limits(cpu=60, memory=1 << 30)])
+async def test_arguments_come_as_they_are_and_the_name_of_the_tool_is_short(limits: Limits) -> None:
+    """Whatever starts it must not read them."""
+    odd = ["", "-x", "--", "*", "a  b", "$(id)", "`id`", "'", '"', "\\", "\n", "\xff"]
+    show = 'import sys; print(*map(ascii, sys.argv[1:]), sep="\\n")'
+    lines = await run(["python3", "-c", show, *odd], limits=limits)
+    assert lines.decode().splitlines() == [ascii(one) for one in odd]
+    assert await run(["sh", "-c", "tr '\\0' '\\n' </proc/$$/cmdline"], limits=limits) == (
+        b"sh\n-c\ntr '\\0' '\\n' </proc/$$/cmdline\n"
+    )
+
+
+async def test_nothing_in_the_environment_of_a_tool_is_run_by_what_starts_it(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "evil").write_text(f"touch {tmp_path}/ran\n")
+    evil = {"BASH_ENV": f"{tmp_path}/evil", "ENV": f"{tmp_path}/evil"}
+    evil |= {"BASH_FUNC_exec%%": f"() {{ touch {tmp_path}/ran; }}", "SHELLOPTS": "noexec"}
+    assert await run(["echo", "fine"], environment=evil) == b"fine\n"
+    assert not (tmp_path / "ran").exists()
 
 
 async def test_a_tool_outlives_the_idle_worker_threads_of_trio() -> None:

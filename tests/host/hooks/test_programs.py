@@ -17,7 +17,12 @@ from tests.cli.run import ROOT
 from tests.faults.command import command
 from tests.hook_runs import HookHost, hook_host, said
 
-HOOKS = ["after_disk_prepare", "before_vm_migrate_source", "after_vm_destroy"]
+HOOKS = [
+    "after_disk_prepare",
+    "before_vm_hibernate",
+    "before_vm_migrate_source",
+    "after_vm_destroy",
+]
 
 
 @pytest.fixture
@@ -117,6 +122,18 @@ async def test_a_vm_with_local_disks_is_not_migrated(host: HookHost, backend: st
     for custom in ({}, {"localdisk": ""}, {"localdisc": backend}):
         done = await host("before_vm_migrate_source", custom, b"<domain/>", **xml)
         assert (done.code, done.words) == (0, "")
+
+
+async def test_a_vm_is_not_suspended_when_its_local_disks_would_be_removed(host: HookHost) -> None:
+    xml = {"variable": "_hook_domxml"}
+    done = await host("before_vm_hibernate", {"localdisk": "lvm"}, b"<domain/>", **xml)
+    assert (done.code, done.json) == (2, b"<domain/>")
+    assert "cannot suspend the VM" in done.words
+    done = await host("before_vm_hibernate", {}, b"<domain/>", **xml)
+    assert (done.code, done.words) == (0, "")
+    host.settings["localdisk.delete_on_stop"] = "false"
+    done = await host("before_vm_hibernate", {"localdisk": "lvm"}, b"<domain/>", **xml)
+    assert (done.code, done.words) == (0, "")
 
 
 @pytest.mark.parametrize(

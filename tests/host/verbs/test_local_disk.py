@@ -10,15 +10,17 @@ import msgspec
 import pytest
 import trio
 
-from host.config import LocalDisk, Seconds
+from host.config import LocalDisk
 from host.local_disk_start import look_after_start
 from protocol.errors import (
     BadParameter,
     LocalDiskInUse,
     LocalDiskRefused,
     StorageDomainDoesNotExist,
+    UnsupportedOperation,
     VolumeGroupMissing,
 )
+from protocol.settings import Seconds
 from tests.host.verbs.a_host import IMG, MIB, SD, VOL, AHost, a_host, config, div, external
 from tests.local_disk_host import DiskHost
 from tests.local_disks import StandIn
@@ -82,6 +84,20 @@ async def test_a_disk_is_filled_by_a_job_like_any_other(host: AHost, group: Stan
     assert (made["state"], made["job_id"], made["reused"]) == ("ready", job_id, True)
     assert group.device(VOL).read_bytes()[: 5 * MIB] == (host.disks / "source").read_bytes()
     assert "STARTED" in group.volumes()[VOL].tags
+
+
+async def test_a_domain_is_not_deactivated_while_a_local_disk_is_a_copy_of_an_image_in_it(
+    host: AHost, group: StandIn
+) -> None:
+    await host.domain()
+    member = {"storagedomainID": SD}
+    await ready(host)  # of an image that is not in this domain
+    await host.call("StorageDomain.deactivate", **member)
+    await host.done("Volume.create", **member, imageID=IMG, volumeID=VOL, size=MIB, volFormat="RAW")
+    with pytest.raises(UnsupportedOperation, match="local copy of one of its disks exists"):
+        await host.call("StorageDomain.deactivate", **member)
+    await host.call("LocalDisk.remove", vol_id=VOL)
+    await host.call("StorageDomain.deactivate", **member)
 
 
 async def test_all_who_call_meanwhile_are_told_one_job(host: AHost, group: StandIn) -> None:
