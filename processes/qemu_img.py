@@ -259,9 +259,10 @@ async def convert(
     argv = ["qemu-img", "convert", *throttle, *secrets(source, target), "-p", "-n", *flags.argv()]
     argv += ["-O", target["driver"], ref(source), ref({**target, "cache": {"no-flush": True}})]
     async with spawned(argv, inherit=inherit, priority=BACKGROUND) as tool:
-        while (piece := await tool.piece(TICK)) is not None:
-            # What was written: it reads far ahead of a target that is slow or held back.
-            moved(percent(piece), tool.bytes_written())
+        while (pieces := await tool.glance(TICK)) is not None:
+            for piece in pieces or [""]:
+                # What was written: it reads far ahead of a target that is slow or held back.
+                moved(percent(piece), tool.bytes_written())
         await tool.check()
         if flags.bitmaps and _LOST_BITMAPS in tool.tail:  # written at the close, with exit 0
             raise ToolFailed(tool.name, 0, tool.tail)

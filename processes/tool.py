@@ -23,6 +23,7 @@ PIECE_LIMIT = 4096  # characters of one line of progress
 TAIL_LIMIT = 4096  # characters of the error text that is kept
 OUTPUT_LIMIT = 1 << 20
 CHUNK = 1 << 16
+FIRST_GLANCE = 0.01  # seconds
 
 # What to tell the user to install, per tool (Debian's names).
 PACKAGES = {"qemu-img": "qemu-utils", "qemu-nbd": "qemu-utils", "qemu-io": "qemu-utils"}
@@ -88,6 +89,7 @@ class Tool:
         self._rest = b""
         self._pieces: deque[str] = deque()
         self._ended = False
+        self._pause = FIRST_GLANCE
 
     @property
     def running(self) -> bool:
@@ -108,6 +110,23 @@ class Tool:
         if self._pieces:
             return self._pieces.popleft()
         return None if self._ended else ""
+
+    async def glance(self, longest: float) -> list[str] | None:
+        """What it has printed since the last glance, in pieces, perhaps none; None at the end.
+
+        Returns after `longest` s, earlier in the beginning, or at its end. Nobody waits for what it
+        prints meanwhile: a tool that wakes us with each piece of progress takes a hundredth longer
+        for a gigabyte. One that prints more than a pipe holds in that time waits for us.
+        """
+        with trio.move_on_after(min(self._pause, longest)) as waiting:
+            await self.ended()
+        self._pause *= 2
+        with suppress(BlockingIOError):
+            while chunk := os.read(self._stdout.fileno(), CHUNK):
+                self._split(chunk)
+        pieces = list(self._pieces)
+        self._pieces.clear()
+        return pieces if pieces or waiting.cancelled_caught else None
 
     def _split(self, chunk: bytes) -> None:
         *lines, rest = _LINE_END.split(self._rest + chunk)

@@ -143,7 +143,7 @@ def _large(flow: Flow, made: Command) -> Figure:
 
     floor = _bare(source, target)
     title = "copy by an agent, sanlock, 1 GiB"
-    return Figure(title, "bare qemu-img and fsync", work, floor, 1.03, 7, before=lease)
+    return Figure(title, "bare qemu-img and fsync", work, floor, 1.03, 15, before=lease)
 
 
 def _bare(source: Path, target: Path) -> Work:

@@ -528,6 +528,31 @@ async def test_nothing_in_the_environment_of_a_tool_is_run_by_what_starts_it(
     assert not (tmp_path / "ran").exists()
 
 
+async def test_a_glance_tells_what_was_printed_since_the_last_one(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    async with spawned(shell(f"echo one; echo two; read _ <{go}; echo three; printf rest")) as tool:
+        seen: list[str] = []
+        while seen != ["one", "two"]:
+            seen += await tool.glance(0.02) or []
+        assert await tool.glance(0.02) == []
+        go.write_text("\n")
+        while (pieces := await tool.glance(0.02)) is not None:
+            seen += pieces
+        assert seen == ["one", "two", "three"]
+        assert await tool.glance(0.02) is None
+        await tool.check()
+
+
+async def test_a_tool_that_prints_more_than_a_pipe_holds_comes_to_its_end() -> None:
+    lines = 0
+    async with spawned(shell("i=0; while [ $i -lt 50000 ]; do echo $i; i=$((i+1)); done")) as tool:
+        while (pieces := await tool.glance(0.05)) is not None:
+            lines += len(pieces)
+        await tool.check()
+    assert lines == 50000
+
+
 async def test_a_tool_outlives_the_idle_worker_threads_of_trio() -> None:
     """The signal at the parent's death follows the *thread* that forked, and a worker thread of
     trio ends after ten idle seconds. So this waits longer than that, and cannot be faster."""
