@@ -76,7 +76,8 @@ def choose(
         source_cache="none" if source.direct else "writeback",
         # Over a backing file nothing is zero that reads as the backing file does.
         target_is_zero=_blank(target, is_zero) and backing is None,
-        unordered=target.format == "raw" and not sparse,
+        # A thin file would be scattered over its file system; a thin device is anyway.
+        unordered=target.format == "raw" and (target.kind == "block" or not sparse),
         offload=shared and limit is None and _can_offload(source, target),
         limit=limit,
         backing=backing if isinstance(target, Disk) and target.layer else None,
@@ -149,7 +150,7 @@ def reasons(plan: Plan) -> list[str]:
     if flags.offload:
         found.append("-C: both are on one file system, which lets files share extents")
     if flags.unordered:
-        found.append("writes in any order: the target is raw and not thin")
+        found.append("writes in any order: the target is raw, and no thin file")
     if flags.limit is not None:
         found.append(f"held back to {flags.limit} bytes a second, as asked for")
     return found

@@ -98,13 +98,20 @@ def test_zeros_are_left_out_only_where_they_are_known_to_be(
 
 
 @pytest.mark.parametrize(
-    ("format", "sparse", "expected"),
-    [("raw", False, True), ("raw", True, False), ("qcow2", False, False), ("qcow2", True, False)],
+    ("kind", "format", "sparse", "expected"),
+    [
+        ("file", "raw", False, True),
+        ("file", "raw", True, False),
+        ("block", "raw", False, True),
+        ("block", "raw", True, True),
+        ("file", "qcow2", False, False),
+        ("block", "qcow2", True, False),
+    ],
 )
-def test_writes_are_unordered_only_into_raw_that_is_not_thin(
-    format: Format, sparse: bool, expected: bool
+def test_writes_are_unordered_only_into_raw_that_is_no_thin_file(
+    kind: Kind, format: Format, sparse: bool, expected: bool
 ) -> None:
-    assert choose(source(), disk("file", format), sparse=sparse).flags.unordered is expected
+    assert choose(source(), disk(kind, format), sparse=sparse).flags.unordered is expected
 
 
 @pytest.mark.parametrize("limit", [None, 1000])

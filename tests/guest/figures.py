@@ -34,6 +34,7 @@ from tests.figure import HARDWARE, Figure, measured
 from tests.guest.inside.conftest import POOL, SPARE, VG, lvm, make_group
 
 SOURCE = "/dev/guest/source"  # a qcow2 image
+PACKED = "/dev/guest/packed"  # the same, compressed
 SCRATCH = Path("/srv/scratch")  # a file system on SPARE, for the old way
 LINEAR = ["-W", "-m", "8"]
 THIN = ["--target-is-zero", *LINEAR]
@@ -86,7 +87,7 @@ class Bench:
         target = LocalEndpoint(backend, uuid.UUID(self.vol_id), lease, 0)
         request = CopyRequest(
             self.job_id,
-            CopyDataExternalEndpoint.read(ExternalEndpoint(SOURCE, "qcow2")),
+            CopyDataExternalEndpoint.read(ExternalEndpoint(PACKED, "qcow2")),
             CopyDataLocalDiskEndpoint(target, self.here.disks, self.job_id),
         )
         await copy(request, self.store, lambda p: None, now=time.time, hardware_id=HARDWARE)
@@ -158,7 +159,7 @@ def told(name: str, value: float, limit: float) -> bool:
 
 def convert(target: str, flags: list[str]) -> None:
     argv = ["qemu-img", "convert", "-p", "-n", "-t", "none", "-T", "none", *flags]
-    run(*argv, "-f", "qcow2", "-O", "raw", SOURCE, target)
+    run(*argv, "-f", "qcow2", "-O", "raw", PACKED, target)
     with open(target, "r+b") as device:
         os.fsync(device.fileno())
 
