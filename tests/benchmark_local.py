@@ -19,34 +19,37 @@ from tests.guest.payload import ROOT
 MIB = 1 << 20
 GIB = 1 << 30
 SIZE = 2 * GIB
+LARGE = 8 * GIB
 STEP = 4 * MIB  # every fourth MiB holds data
 TIME = 3600.0  # seconds
 ROUNDS = 3
 
 
 def sources(folder: Path) -> tuple[Disk, Disk, int]:
-    """Two disks of the guest whose content is a qcow2 image, and the bytes of data in each.
+    """Two disks of the guest whose content is a qcow2 image, and the bytes of data in the first.
 
-    The other one is compressed, as templates are shipped: in a guest without acceleration its copy
-    takes as long as one of a large disk, which without would take as many GiB on this machine.
+    The other one is large and compressed, as templates are shipped: in a guest without acceleration
+    its copy takes as long as that of a very large disk, for which this machine has no room.
     """
-    plain, data = source(folder)
+    large, _ = source(folder, "large", LARGE)
     packed = folder / "packed.disk"
-    run("qemu-img", "convert", "-c", "-W", "-O", "qcow2", plain.path, packed)
+    run("qemu-img", "convert", "-c", "-W", "-O", "qcow2", large.path, packed)
+    large.path.unlink()
     _whole(packed)
+    plain, data = source(folder, "source", SIZE)
     return plain, Disk("packed", packed, cache="none"), data
 
 
-def source(folder: Path) -> tuple[Disk, int]:
+def source(folder: Path, name: str, size: int) -> tuple[Disk, int]:
     """A disk of the guest whose content is a qcow2 image, and the bytes of data in it."""
-    piece, path = folder / "piece", folder / "source.disk"
+    piece, path = folder / "piece", folder / f"{name}.disk"
     piece.write_bytes(base64.b64encode(os.urandom(MIB))[:MIB])
-    run("qemu-img", "create", "-q", "-f", "qcow2", path, SIZE)
-    places = range(0, SIZE, STEP)
+    run("qemu-img", "create", "-q", "-f", "qcow2", path, size)
+    places = range(0, size, STEP)
     writes = [f"write -q -s {piece} {place} {MIB}\n" for place in places]
     run("qemu-io", "-f", "qcow2", path, input="".join(writes))
     _whole(path)
-    return Disk("source", path, cache="none"), len(places) * MIB
+    return Disk(name, path, cache="none"), len(places) * MIB
 
 
 def _whole(path: Path) -> None:
@@ -72,7 +75,7 @@ def local_figures(quick: bool) -> list[bool]:
 def measured(folder: Path) -> list[str]:
     """What the guest printed."""
     plain, packed, data = sources(folder)
-    empty = [Disk.new(folder, "data", 16 * GIB), Disk.new(folder, "spare", 4 * GIB)]
+    empty = [Disk.new(folder, "data", 20 * GIB), Disk.new(folder, "spare", 4 * GIB)]
     disks = [plain, packed, *(replace(disk, cache="none") for disk in empty)]
     with booted(*disks, memory=1536) as guest:
         argv = [PYTHON, "-m", "tests.guest.figures", data, ROUNDS]

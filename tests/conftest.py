@@ -11,6 +11,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.ceph_cluster import CephCluster
+    from tests.postgres import Postgres
     from tests.sanlock_hosts import Hosts
 
 # Slow machines and slow storage are no reason to fail; a failure prints how to repeat it.
@@ -44,13 +45,29 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the tests marked `full` unless `--full` is given."""
+    """Deselect the tests marked `full`, and most cases of those marked `sample`, unless `--full` is
+    given."""
     if config.getoption("--full"):
         return
-    long = [item for item in items if item.get_closest_marker("full")]
+    long = {item for item in items if item.get_closest_marker("full")}
+    wanted: dict[str, int] = {}
+    families: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item not in long and (marker := item.get_closest_marker("sample")):
+            families.setdefault(item.nodeid.partition("[")[0], []).append(item)
+            wanted[item.nodeid.partition("[")[0]] = marker.args[0]
+    for name, cases in families.items():
+        long.update(set(cases) - set(_sample(cases, wanted[name])))
     if long:
-        config.hook.pytest_deselected(items=long)
+        config.hook.pytest_deselected(items=list(long))
         items[:] = [item for item in items if item not in long]
+
+
+def _sample(cases: list[pytest.Item], wanted: int) -> list[pytest.Item]:
+    """So many of them, evenly: the first, and the last."""
+    if len(cases) <= wanted:
+        return cases
+    return [cases[round(n * (len(cases) - 1) / (wanted - 1))] for n in range(wanted)]
 
 
 @pytest.fixture(scope="session")
@@ -70,6 +87,15 @@ def ceph_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator["CephClus
     own = tmp_path_factory.getbasetemp()
     with shared(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator["Postgres"]:
+    """A PostgreSQL server for all tests of a process of pytest; make a database in it."""
+    from tests.postgres import postgres  # noqa: PLC0415
+
+    with postgres() as server:
+        yield server
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

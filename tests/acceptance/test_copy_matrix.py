@@ -64,6 +64,7 @@ def cli(tmp_path: Path) -> Cli:
     return Cli(tmp_path / "home")
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("target_kind", TARGETS)
 @pytest.mark.parametrize("source_kind", SOURCES)
 def test_copy(cli: Cli, tmp_path: Path, source_kind: str, target_kind: str) -> None:

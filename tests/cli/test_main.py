@@ -70,6 +70,7 @@ def test_the_example_of_every_command_can_be_read(words: tuple[str, ...]) -> Non
         assert context.params
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -64,6 +64,7 @@ def attaches_and_detaches(array: Vendor, volume: str) -> None:
     nothing_left(array)
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(
     "fault",
     but_full(
@@ -84,6 +85,7 @@ def test_an_adapter_that_fails_leaves_nothing_attached(array: Vendor, fault: str
     attaches_and_detaches(array, volume)
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     "script", ["sys.exit('broken')", "print('nonsense')", "os.kill(os.getpid(), 9)"]
 )

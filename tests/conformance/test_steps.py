@@ -123,6 +123,7 @@ SCENARIOS = {
 }
 
 
+@pytest.mark.sample(16)
 @pytest.mark.parametrize(
     ("name", "step"), [(name, step) for name, s in SCENARIOS.items() for step in s.steps]
 )
@@ -161,6 +162,7 @@ async def test_a_create_that_was_killed_leaves_a_lease_that_can_be_fenced_or_non
     assert await job_status(store) == "PENDING"
 
 
+@pytest.mark.sample(14)
 @pytest.mark.parametrize(
     ("name", "step"),
     [(name, step) for name, s in SCENARIOS.items() for step in s.steps if name != "rebuild"],

@@ -147,6 +147,7 @@ def path_taken(job: Job) -> str:
     return str(job.result["path_taken"])
 
 
+@pytest.mark.sample(30)
 @KIND
 @each(SOURCES)
 async def test_a_dirty_target_gets_every_byte_and_no_other(

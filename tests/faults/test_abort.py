@@ -371,6 +371,7 @@ STRIDE = 4
 LARGEST = 500  # awaits of a tiny copy, at most
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("start", range(1, STRIDE + 1))
 @pytest.mark.parametrize("kind", ["new raw", "new qcow2", "disk", "nbd"])
 async def test_abort_at_every_await(

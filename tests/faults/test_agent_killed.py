@@ -116,6 +116,7 @@ async def test_a_drain_outlives_the_agent_until_it_is_taken_back(
     await assert_ended(agent, place, waiting, "done")
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("delay", [0, 0.002, 0.004, 0.006, 0.01, 0.015, 0.02, 0.03])
 async def test_a_job_whose_worker_was_being_started_ends(
     agent: AgentProcess, place: Place, delay: float

@@ -143,6 +143,7 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[Any, ...]]] = {
 }
 
 
+@pytest.mark.sample(15)
 @pytest.mark.parametrize("case", CASES)
 async def test_refused_before_there_is_a_lease(case: str, leasehold: Command, folder: Path) -> None:
     (folder / "dangling").symlink_to("gone")

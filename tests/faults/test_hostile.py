@@ -175,6 +175,7 @@ SOURCES: dict[str, Callable[[Place], Path]] = {
 }
 
 
+@pytest.mark.sample(18)
 @pytest.mark.parametrize(
     ("target", "options"),
     [("new", ()), ("target", ("--source-format", "qcow2"))],

@@ -113,6 +113,7 @@ async def fenced(leasehold: Command, order: tuple[object, ...], job_id: str) -> 
     assert await leasehold.record(job_id) == ("FENCED", 1)
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("road", ROADS)
 async def test_killed_at_a_random_moment(

@@ -100,6 +100,7 @@ async def test_starts_at_once_share_one_copy(host: HookHost, count: int, served:
     assert (created(host), host.holds(image)) == (1, True)
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize(
     "step",
     [

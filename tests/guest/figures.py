@@ -34,11 +34,12 @@ from tests.figure import HARDWARE, Figure, measured
 from tests.guest.inside.conftest import POOL, SPARE, VG, lvm, make_group
 
 SOURCE = "/dev/guest/source"  # a qcow2 image
-PACKED = "/dev/guest/packed"  # the same, compressed
+PACKED = "/dev/guest/packed"  # likewise, of LARGE bytes, compressed
 SCRATCH = Path("/srv/scratch")  # a file system on SPARE, for the old way
 LINEAR = ["-W", "-m", "8"]
 THIN = ["--target-is-zero", *LINEAR]
 SIZE = 2 << 30
+LARGE = 8 << 30
 IMAGE = str(uuid.uuid4())
 
 
@@ -76,7 +77,7 @@ class Bench:
         """A new local disk, to be filled by a new job."""
         await self.removed()
         await self.here.disks.create(
-            self.vol_id, SIZE, backend, image_id=IMAGE, job_id=self.job_id, now=int(time.time())
+            self.vol_id, LARGE, backend, image_id=IMAGE, job_id=self.job_id, now=int(time.time())
         )
 
     async def job(self, backend: Backend, number: int) -> None:
@@ -122,7 +123,7 @@ class Bench:
                 partial(self.job, backend),
                 partial(self.bare, flags),
                 1.05,
-                self.rounds,
+                2,  # a minute each
                 before=partial(self.made, backend),
             )
             for backend, flags in (linear, thin)

@@ -280,6 +280,7 @@ async def test_a_pool_that_is_not_there_is_told(volume: Volume) -> None:
 HEADER, ID, LISTED = "header", "id", "listed"
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("gone", [(HEADER,), (HEADER, ID), (HEADER, LISTED), (ID,)])
 @pytest.mark.parametrize("again", ["create", "clone", "delete"])
 async def test_what_a_killed_command_left_of_an_image_is_no_obstacle(
