@@ -46,9 +46,10 @@ def serve(out: Output, *, config: ConfigFile = None, set: Settings = None) -> No
     import trio
 
     from cli.hardware import hardware_id
-    from host import config_file, logs
-    from host.notify import Notifier
+    from host import config_file
     from host.serving import serve as served
+    from processes import logs
+    from processes.notify import Notifier
 
     read = config_file.load(config, environment(), settings(set))
 

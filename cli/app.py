@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli import agent, copy, domain, host, job, lease, localdisk, managed, pki, volume
+from cli import agent, copy, domain, engine, host, job, lease, localdisk, managed, pki, volume
 from cli.command import group
 
 app = group(
@@ -23,6 +23,7 @@ def leasehold(
 
 
 app.add_typer(domain.app)
+app.add_typer(engine.app)
 agent.register(host.app)
 app.add_typer(host.app)
 app.add_typer(job.app)

@@ -7,7 +7,7 @@ A command is written as a function of an Output and its own parameters; here it 
 import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import typer
@@ -94,3 +94,32 @@ def stoppable(body: Callable[..., Awaitable[int | None]]) -> Body:
         return run_stoppable(functools.partial(body, *arguments, **parameters))
 
     return wrapper
+
+
+def made_of(
+    options: Mapping[str, tuple[Any, Any]], make: Callable[..., Any]
+) -> Callable[[Callable[..., Any]], Body]:
+    """The function of what `make` makes, after its Output, as one that has the options instead.
+
+    options: annotation and default of each; `make` gets them by their names.
+    """
+
+    def decorate(body: Callable[..., Any]) -> Body:
+        @functools.wraps(body)
+        def wrapper(*arguments: Any, **parameters: Any) -> Any:
+            out, *others = arguments
+            given = {name: parameters.pop(name) for name in options}
+            return body(out, make(**given), *others, **parameters)
+
+        out, _, *own = inspect.signature(body, eval_str=True).parameters.values()
+        added = [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+            )
+            for name, (annotation, default) in options.items()
+        ]
+        kept = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own]
+        wrapper.__signature__ = inspect.Signature([out, *kept, *added])  # type: ignore[attr-defined]
+        return wrapper
+
+    return decorate

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 import trio
 
-from jobs.ending import telling
 from protocol.errors import ActionStopped
+from protocol.groups import telling
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 T = TypeVar("T")

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from cli import answers
+from cli import answers, columns
 from cli.answers import Info
 from cli.output import explained
 from cli.progress import amount, line
@@ -27,12 +27,7 @@ def error(info: Info) -> str:
 
 def table(rows: Sequence[Info]) -> str:
     """A row for each job, below a head."""
-    cells = [HEAD, *map(_cells, rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)][:-1]
-    return "\n".join(
-        "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[-1]])
-        for row in cells
-    )
+    return columns.table(HEAD, map(_cells, rows))
 
 
 def _cells(info: Info) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ from uuid import UUID
 import msgspec
 
 from cli.home import VARIABLE, home, locked, usable, write_atomically
-from host.config_text import written
 from protocol.errors import BadParameter, NoSuchManagedDomain
+from protocol.settings_text import written
 
 FILE = "managed.toml"
 HEAD = """\

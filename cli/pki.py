@@ -155,6 +155,6 @@ copy that folder to its owner, whose commands find it by
 
 
 def _toml(**settings: Any) -> str:
-    from host.config_text import written
+    from protocol.settings_text import written
 
     return "\n".join(f"{key} = {written(value)}" for key, value in settings.items())

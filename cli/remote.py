@@ -1,7 +1,5 @@
 """The agent of a host, as the commands that talk to one reach it."""
 
-import functools
-import inspect
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -10,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.command import Body
+from cli.command import Body, made_of
 
 if TYPE_CHECKING:
     from protocol.address import Address
@@ -105,20 +103,4 @@ def remote(host: str, ca: str, certificate: str, key: str, timeout: float) -> Re
 
 def connecting(body: Callable[..., Any]) -> Body:
     """The function of a Remote, after its Output, as one that has the OPTIONS instead."""
-
-    @functools.wraps(body)
-    def wrapper(*arguments: Any, **parameters: Any) -> Any:
-        out, *others = arguments
-        options = {name: parameters.pop(name) for name in OPTIONS}
-        return body(out, remote(**options), *others, **parameters)
-
-    out, _, *own = inspect.signature(body, eval_str=True).parameters.values()
-    added = [
-        inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
-        )
-        for name, (annotation, default) in OPTIONS.items()
-    ]
-    kept = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own]
-    wrapper.__signature__ = inspect.Signature([out, *kept, *added])  # type: ignore[attr-defined]
-    return wrapper
+    return made_of(OPTIONS, remote)(body)

@@ -8,12 +8,12 @@ from typing import Protocol
 
 import trio
 
-from jobs.ending import leaves
 from leases import verbs
 from leases.grant import Grant
 from leases.hold import hold
 from leases.store import Store
 from protocol.errors import Error, SanlockLVBError
+from protocol.groups import leaves
 from protocol.record import Expectation, JobRecord, JobStatus
 
 log = logging.getLogger(__name__)

@@ -8,12 +8,12 @@ from functools import partial
 import trio
 
 from endpoints.volume import leased_volume
-from jobs.ending import leaves
 from leases.grant import Grant
 from leases.hold import hold
 from leases.store import Store
 from leases.worker import run
 from protocol.errors import GenerationMismatch, LeaseLost
+from protocol.groups import leaves
 from protocol.record import next_generation
 from storage import volume
 from storage.domain import Domain

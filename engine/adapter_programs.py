@@ -17,6 +17,7 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
+import trio
 
 from processes import adapter_program
 from protocol import errors
@@ -39,6 +40,7 @@ CINDERLIB = "cinderlib"  # the name of an adapter that is not named
 SECRETS = "secrets"  # the driver option that says how an adapter gets the others that are secret
 STDIN = "stdin"
 HIDDEN = "..."
+AT_ONCE = 16  # calls of one driver; a process takes some tens of MiB
 LEAST = 4  # characters of a secret that is worth hiding: a shorter one is part of any text
 
 
@@ -72,12 +74,20 @@ class Program:
 @dataclass(frozen=True)
 class AdapterPrograms:
     """Where adapters are looked for. database: for those that keep something; it may hold a
-    password, but their protocol has it among the arguments. Ours do not get it."""
+    password, but their protocol has it among the arguments. Ours do not get it.
+
+    Of each driver a few calls run at once and the others wait, so that a thousand commands do not
+    fill the memory, and storage that hangs holds up no other.
+    """
 
     managedblock: Path = PLACE / "managedblock"
     cinderlib: Path = PLACE / "cinderlib"
     ours: Path = Path(sysconfig.get_path("scripts"))
     database: str = field(default="", repr=False)
+    at_once: int = AT_ONCE
+    _turns: dict[bytes, trio.Semaphore] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def program(self, driver: Driver) -> Program:
         """Raises AdapterMissing, BadParameter (1000)."""
@@ -105,14 +115,15 @@ class AdapterPrograms:
         options, stdin = _handed(driver, program)
         database = "-" if program.ours else self.database
         words = [command, msgspec.json.encode(options).decode(), database, correlation, *arguments]
-        begun = time.monotonic()
-        try:
-            ended = await adapter_program.call(
-                str(program.path), words, correlation=correlation, seconds=seconds, stdin=stdin
-            )
-        except ToolMissing:
-            raise AdapterMissing(program.adapter, f"{program.path} was removed") from None
-        took = time.monotonic() - begun
+        async with self._turn(driver):
+            begun = time.monotonic()
+            try:
+                ended = await adapter_program.call(
+                    str(program.path), words, correlation=correlation, seconds=seconds, stdin=stdin
+                )
+            except ToolMissing:
+                raise AdapterMissing(program.adapter, f"{program.path} was removed") from None
+            took = time.monotonic() - begun
         log.info("adapter %s: %s ended after %.3f s", program.adapter, command, took)
         if ended.stalled:
             raise AdapterStalled(program.adapter, command, seconds)
@@ -121,6 +132,10 @@ class AdapterPrograms:
         if ended.answer is None and program.ours:
             raise AdapterGarbage(program.adapter, command, "it has none")
         return ended.answer or ""
+
+    def _turn(self, driver: Driver) -> trio.Semaphore:
+        options = msgspec.json.encode(driver.options, order="deterministic")
+        return self._turns.setdefault(options, trio.Semaphore(self.at_once))
 
 
 def _handed(driver: Driver, program: Program) -> tuple[dict[str, Any], bytes]:

@@ -15,13 +15,13 @@ from engine.answers import (
     LookFailed,
     Nobody,
     code_and_text,
-    lease_view,
 )
 from engine.decide import Decision, Do, Where
 from engine.heard import FENCES, Bounds
 from engine.host_rounds import PAUSES, Heard, HostRounds
 from engine.hosts import Hosts
 from engine.judgement import Judgement, Verdict, Watch
+from engine.record import LeaseRecord, Record
 from engine.story import Finding
 from protocol.errors import Error
 
@@ -101,14 +101,16 @@ class ExternalLeasePoller:
         self._questions = trio.Semaphore(questions)
         self._rounds: dict[str | None, HostRounds] = {}
 
-    async def judge(self, watch: Watch) -> Verdict:
+    async def judge(self, watch: Watch, *, record: Record | None = None) -> Verdict:
         """Ask until there is a verdict.
 
+        record: where the end of the job is written, when that is not the value block of a lease.
         It may be cancelled anywhere, and asked again: all that is known is on storage. A fence that
         was under way then may be done nevertheless.
         """
         judgement = Judgement(watch, self._bounds, trio.current_time())
-        questions = _Questions(judgement, self._hosts, self._questions, self._call_time)
+        record = record or LeaseRecord(self._hosts, watch)
+        questions = _Questions(judgement, record, self._questions, self._call_time)
         rounds = self._of(watch.host)
         with rounds.place(watch.job_id) as place:
             row = ""
@@ -123,6 +125,11 @@ class ExternalLeasePoller:
                     rounds.hurry()
                 self._tell(_looked(judgement, decision, heard, changed=decision.row != row))
                 row = decision.row
+
+    def hurry(self, host: str) -> None:
+        """Ask a host soon: it has told that something changed."""
+        if rounds := self._rounds.get(host):
+            rounds.hurry()
 
     def _of(self, host: str | None) -> HostRounds:
         """The rounds of `host`, begun when there are none."""
@@ -160,11 +167,11 @@ class _Questions:
     """What is asked of hosts for one judgement."""
 
     def __init__(
-        self, judgement: Judgement, hosts: Hosts, at_once: trio.Semaphore, call_time: float
+        self, judgement: Judgement, record: Record, at_once: trio.Semaphore, call_time: float
     ) -> None:
         self._judgement = judgement
         self._watch = judgement.watch
-        self._hosts = hosts
+        self._record = record
         self._at_once = at_once
         self._call_time = call_time
         self._failed: list[str] = []  # hosts that could not tell, the last one last
@@ -189,12 +196,9 @@ class _Questions:
         host = self._candidate()
         view: LeaseView = Nobody()
         if host is not None:
-            view = await self._asked(host, self._status, LookFailed)
+            view = await self._asked(host, self._record.look, LookFailed)
             self._note(host, failed=isinstance(view, LookFailed))
         return self._judgement.looked(host, view, trio.current_time())
-
-    async def _status(self, host: str) -> LeaseView:
-        return lease_view(await self._hosts.lease_status(host, self._watch.lease))
 
     async def _fence(self, where: Where | None) -> Decision:
         host = await self._owner() if where is Where.OWNER else self._candidate()
@@ -208,14 +212,14 @@ class _Questions:
         return self._judgement.fenced(host, answer, trio.current_time())
 
     async def _fenced(self, host: str) -> FenceAnswer:
-        await self._hosts.fence(host, self._watch.lease, self._watch.expected)
+        await self._record.fence(host)
         return Fenced()
 
     async def _owner(self) -> str | None:
         for host_id in self._judgement.owners:
             try:
                 with trio.fail_after(self._call_time):
-                    host = await self._hosts.owner(self._watch.lease, host_id)
+                    host = await self._record.owner(host_id)
             except Exception as e:
                 log.info("whose host id %s is, is not known: %s", host_id, code_and_text(e)[1])
                 continue
@@ -225,7 +229,7 @@ class _Questions:
 
     def _candidate(self) -> str | None:
         """Of those that can be asked: one that did not fail; else the one that failed first."""
-        hosts = list(self._hosts.candidates(self._watch.lease))
+        hosts = list(self._record.candidates())
         # The job's own host last: it was asked already, and has its reasons if it did not tell.
         hosts.sort(key=lambda host: (self._rank(host), host == self._watch.host))
         return hosts[0] if hosts else None

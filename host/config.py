@@ -2,44 +2,29 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias, get_type_hints
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
 from host.wire.call import Role
+from protocol.settings import (
+    Address,
+    Folder,
+    Log,
+    MaybeFolder,
+    Name,
+    Rate,
+    Seconds,
+    Section,
+    Uuid,
+    about,
+    sections,
+)
 
 StoreKind: TypeAlias = Literal["auto", "embedded", "sanlock"]
 Scheme: TypeAlias = Literal["path", "nbd+unix", "nbd", "iscsi", "rbd"]
-Folder: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A/[^\x00-\x1f]*\Z")]
-MaybeFolder: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A(/[^\x00-\x1f]*)?\Z")]
-Uuid: TypeAlias = Annotated[
-    str, msgspec.Meta(pattern=r"\A[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
-]
-# HOST:PORT; an IPv6 address stands in brackets, * is every address of this host. A port above 65535
-# would silently be another one.
-_HOST = r"(\*|\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)"
-_PORT = r"(6553[0-5]|655[0-2]\d|65[0-4]\d\d|6[0-4]\d{3}|[0-5]?\d{1,4})"
-Address: TypeAlias = Annotated[str, msgspec.Meta(pattern=rf"\A{_HOST}:{_PORT}\Z")]
-
-
 # LVM's rule for names, which is checked where it is used.
 VolumeGroup: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-
-
-class Rate(int):
-    """Bytes per second, more than 0; in a file also "50M"."""
-
-
-class Seconds(float):
-    """A time, 0 or more; in a file also "90s", "10m", "2h" or "1d"."""
-
-
-def _about(text: str) -> msgspec.Meta:
-    return msgspec.Meta(description=text)
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One table of the file."""
 
 
 class Listen(Section, frozen=True):
@@ -47,42 +32,42 @@ class Listen(Section, frozen=True):
 
     socket: Annotated[
         MaybeFolder,
-        _about('Unix socket of local tools; "": none. Root and the agent\'s user may do all.'),
+        about('Unix socket of local tools; "": none. Root and the agent\'s user may do all.'),
     ] = "/run/leasehold/agent.socket"
     monitor_group: Annotated[
-        str | None, _about("The group whose members may look over the unix socket.")
+        str | None, about("The group whose members may look over the unix socket.")
     ] = None
     tls: Annotated[
         tuple[Address, ...],
-        _about('Addresses with TLS, certificates on both sides; "*:54321" is the usual one.'),
+        about('Addresses with TLS, certificates on both sides; "*:54321" is the usual one.'),
     ] = ()
     plain: Annotated[
         tuple[Address, ...],
-        _about("Loopback addresses without TLS: every process of this host may look there."),
+        about("Loopback addresses without TLS: every process of this host may look there."),
     ] = ()
     metrics: Annotated[
-        Address | None, _about("Address of the metrics for Prometheus and of the health check.")
+        Address | None, about("Address of the metrics for Prometheus and of the health check.")
     ] = None
 
 
 class CertificateFiles(Section, frozen=True):
     """Files in PEM format; all three are needed for TLS."""
 
-    ca: Annotated[Folder | None, _about("The authorities whose clients are let in.")] = None
-    certificate: Annotated[Folder | None, _about("The certificate of this host.")] = None
-    key: Annotated[Folder | None, _about("Its private key.")] = None
+    ca: Annotated[Folder | None, about("The authorities whose clients are let in.")] = None
+    certificate: Annotated[Folder | None, about("The certificate of this host.")] = None
+    key: Annotated[Folder | None, about("Its private key.")] = None
     names: Annotated[
         dict[str, Role],
-        _about("Roles of certificates that name none of ours, by common name: engine or monitor."),
-    ] = {}
+        about("Roles of certificates that name none of ours, by common name: engine or monitor."),
+    ] = msgspec.field(default_factory=dict)
 
 
 class Folders(Section, frozen=True):
     """Where the agent keeps things."""
 
-    state: Annotated[Folder, _about("What outlives a restart of the host.")] = "/var/lib/leasehold"
+    state: Annotated[Folder, about("What outlives a restart of the host.")] = "/var/lib/leasehold"
     jobs: Annotated[
-        Folder | None, _about("The journal of jobs; default: `jobs` in the state folder.")
+        Folder | None, about("The journal of jobs; default: `jobs` in the state folder.")
     ] = None
 
 
@@ -90,17 +75,17 @@ class Jobs(Section, frozen=True):
     """How copies share this host."""
 
     concurrency: Annotated[
-        Annotated[int, msgspec.Meta(ge=1, le=1000)], _about("Copies that run at once.")
+        Annotated[int, msgspec.Meta(ge=1, le=1000)], about("Copies that run at once.")
     ] = 2
     rate: Annotated[
-        Rate | None, _about('Bytes per second of all copies together, such as "200M".')
+        Rate | None, about('Bytes per second of all copies together, such as "200M".')
     ] = None
     autodelete: Annotated[
-        float, _about("Seconds after which a job that has ended is forgotten; negative: never.")
+        float, about("Seconds after which a job that has ended is forgotten; negative: never.")
     ] = 3600.0
     stall_time: Annotated[
         Annotated[float, msgspec.Meta(gt=0)],
-        _about("Seconds without movement after which a copy is given up."),
+        about("Seconds without movement after which a copy is given up."),
     ] = 300.0
 
 
@@ -108,21 +93,21 @@ class Endpoints(Section, frozen=True):
     """Which disks outside of storage domains clients may name."""
 
     schemes: Annotated[
-        tuple[Scheme, ...], _about("Kinds of url: path, nbd+unix, nbd, iscsi, rbd.")
+        tuple[Scheme, ...], about("Kinds of url: path, nbd+unix, nbd, iscsi, rbd.")
     ] = ("path", "nbd+unix", "nbd", "iscsi", "rbd")
     directories: Annotated[
         tuple[Folder, ...],
-        _about("Where files, and sockets of NBD servers, may lie, at any depth below."),
+        about("Where files, and sockets of NBD servers, may lie, at any depth below."),
     ] = ()
     devices: Annotated[
-        tuple[Folder, ...], _about("Folders with the block devices that may be named.")
+        tuple[Folder, ...], about("Folders with the block devices that may be named.")
     ] = ("/dev/mapper", "/run/leasehold/managedvolumes")
-    ceph: Annotated[tuple[Folder, ...], _about("Where conf and keyring of an rbd url may lie.")] = (
+    ceph: Annotated[tuple[Folder, ...], about("Where conf and keyring of an rbd url may lie.")] = (
         "/etc/ceph",
     )
     backing: Annotated[
         tuple[Folder, ...],
-        _about("Folders whose files a source image may name as its backing or data file."),
+        about("Folders whose files a source image may name as its backing or data file."),
     ] = ()
 
 
@@ -130,17 +115,17 @@ class Storage(Section, frozen=True):
     """Storage domains of this host."""
 
     mounts: Annotated[
-        tuple[Folder, ...], _about("Folders whose storage domains are opened at the start.")
+        tuple[Folder, ...], about("Folders whose storage domains are opened at the start.")
     ] = ()
     directories: Annotated[
         tuple[Folder, ...],
-        _about("Folders in and below which clients may create and activate storage domains."),
+        about("Folders in and below which clients may create and activate storage domains."),
     ] = ("/rhev/data-center/mnt", "/srv/leasehold")
     store: Annotated[
-        StoreKind, _about("Who keeps the leases: auto, embedded (this host alone) or sanlock.")
+        StoreKind, about("Who keeps the leases: auto, embedded (this host alone) or sanlock.")
     ] = "auto"
     require_watchdog: Annotated[
-        bool, _about("Join only with a sanlock daemon that resets a host which loses its storage.")
+        bool, about("Join only with a sanlock daemon that resets a host which loses its storage.")
     ] = True
 
 
@@ -149,21 +134,21 @@ class Managed(Section, frozen=True):
 
     helpers: Annotated[
         tuple[Folder, ...],
-        _about("Where `managedvolume-helper-ADAPTER` of storage vendors is looked for, in order."),
+        about("Where `managedvolume-helper-ADAPTER` of storage vendors is looked for, in order."),
     ] = ("/usr/libexec/leasehold", "/usr/libexec/vdsm")
-    run: Annotated[Folder, _about("The folder with a link to each attached device.")] = (
+    run: Annotated[Folder, about("The folder with a link to each attached device.")] = (
         "/run/leasehold/managedvolumes"
     )
     helper_time: Annotated[
         Annotated[float, msgspec.Meta(gt=0)],
-        _about("Seconds after which a helper program that has not ended is killed."),
+        about("Seconds after which a helper program that has not ended is killed."),
     ] = 120.0
     device_time: Annotated[
         Annotated[float, msgspec.Meta(gt=0)],
-        _about("Seconds in which an attached device must appear."),
+        about("Seconds in which an attached device must appear."),
     ] = 30.0
     os_brick: Annotated[
-        Folder, _about("The Python of the environment in which os-brick is installed, if it is.")
+        Folder, about("The Python of the environment in which os-brick is installed, if it is.")
     ] = "/usr/bin/python3"
 
 
@@ -171,35 +156,35 @@ class LocalDisk(Section, frozen=True):
     """Copies of disks on storage of this host, for the VMs that it runs."""
 
     volume_group: Annotated[
-        VolumeGroup, _about("The volume group in which they are made; nothing else is touched.")
+        VolumeGroup, about("The volume group in which they are made; nothing else is touched.")
     ] = "ovirt-local"
-    thin_pool: Annotated[VolumeGroup, _about("The thin pool of the backend lvmthin.")] = "pool0"
+    thin_pool: Annotated[VolumeGroup, about("The thin pool of the backend lvmthin.")] = "pool0"
     devices: Annotated[
         tuple[Folder, ...],
-        _about("The devices that the volume group lies on; LVM looks at no others. Empty: at all."),
+        about("The devices that the volume group lies on; LVM looks at no others. Empty: at all."),
     ] = ()
     helper: Annotated[
         tuple[str, ...],
-        _about('Without root: "sudo", "-n", "/usr/local/bin/leasehold-lvm-helper"; empty: none.'),
+        about('Without root: "sudo", "-n", "/usr/local/bin/leasehold-lvm-helper"; empty: none.'),
     ] = ()
-    dev: Annotated[Folder, _about("The folder of devices; another one for tests.")] = "/dev"
+    dev: Annotated[Folder, about("The folder of devices; another one for tests.")] = "/dev"
     domain: Annotated[
         Uuid | None,
-        _about("The storage domain that keeps the leases of the copies; default: one of our own."),
+        about("The storage domain that keeps the leases of the copies; default: one of our own."),
     ] = None
     sources: Annotated[
         tuple[Folder, ...],
-        _about("Where disks may lie that are copied, beside the directories of [endpoints]."),
+        about("Where disks may lie that are copied, beside the directories of [endpoints]."),
     ] = ("/rhev/data-center",)
     delete_on_stop: Annotated[
-        bool, _about("Remove the local disks of a VM when it stops, with what it has written.")
+        bool, about("Remove the local disks of a VM when it stops, with what it has written.")
     ] = True
     keep: Annotated[
-        Seconds, _about('Time in which a disk that was just prepared is not removed, as "10m".')
+        Seconds, about('Time in which a disk that was just prepared is not removed, as "10m".')
     ] = Seconds(600)
     gc: Annotated[
         Literal["log", "remove", "off"],
-        _about("What the agent does at its start with disks whose copy died: log, remove or off."),
+        about("What the agent does at its start with disks whose copy died: log, remove or off."),
     ] = "log"
 
 
@@ -208,19 +193,12 @@ class Identity(Section, frozen=True):
 
     hardware_id: Annotated[
         Uuid | None,
-        _about("The UUID that records name this host by; default: that of the hardware."),
+        about("The UUID that records name this host by; default: that of the hardware."),
     ] = None
-
-
-class Log(Section, frozen=True):
-    """What is logged, on stderr."""
-
-    level: Annotated[
-        Literal["debug", "info", "warning", "error"], _about("debug, info, warning or error.")
-    ] = "info"
-    format: Annotated[
-        Literal["auto", "text", "json"], _about("auto is text on a terminal, else json.")
-    ] = "auto"
+    name: Annotated[
+        Name | None,
+        about("The name that storage knows this host by, one for each; default: its host name."),
+    ] = None
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -253,10 +231,4 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return Path(self.folders.jobs or os.path.join(self.folders.state, "jobs"))
 
 
-SECTIONS: dict[str, type[Section]] = get_type_hints(Config)
-
-
-def split_address(text: str) -> tuple[str | None, int]:
-    """Host and port; None: every address of this host."""
-    host, _, port = text.rpartition(":")
-    return (None if host == "*" else host.strip("[]")), int(port)
+SECTIONS = sections(Config)

@@ -10,8 +10,8 @@ from host.this_host import ThisHost
 from host.verbs.table import VERBS
 from host.verbs.verb import Verb, decoded
 from host.wire.call import Call
-from jobs.ending import telling
 from protocol.errors import Error, to_rpc
+from protocol.groups import telling
 from protocol.jsonrpc import Forbidden, MethodNotFound
 from protocol.reported import Reported
 

@@ -27,7 +27,6 @@ from host.local_disk_removal import gc, remove, remove_found
 from host.local_disk_request import Prepared, PrepareRequest, Unused
 from host.local_disk_source import Source
 from host.local_disk_source import looked_at as source_of
-from jobs.ending import telling
 from jobs.progress import Report
 from jobs.status import Status
 from leases.steps import reached
@@ -39,6 +38,7 @@ from protocol.errors import (
     LocalDiskUncertain,
     WorkerDied,
 )
+from protocol.groups import telling
 from protocol.reported import Reported
 from storage.local_disk import LocalDisk
 

@@ -27,6 +27,7 @@ OURS = Path(sys.executable).parent  # where the programs of this installation ar
 ACCESS = "LEASEHOLD_MANAGED_ACCESS"
 OS_BRICK = "LEASEHOLD_MANAGED_OS_BRICK"
 HARDWARE_ID = "LEASEHOLD_IDENTITY_HARDWARE_ID"
+NAME_OF_HOST = "LEASEHOLD_IDENTITY_NAME"
 # Words of multipath(8) and of the kernel: somebody is just letting go of the device.
 IN_USE = ("map in use", "map or partition in use", "Device or resource busy")
 FIRST_WAIT = 0.25  # seconds until a detach is tried again; doubled
@@ -51,6 +52,8 @@ class Helpers:
     @classmethod
     def of(cls, config: Config, hardware_id: str) -> "Helpers":
         facts = {HARDWARE_ID: hardware_id, OS_BRICK: config.managed.os_brick}
+        if config.identity.name is not None:
+            facts[NAME_OF_HOST] = config.identity.name
         if steps.VARIABLE in os.environ:
             facts[steps.VARIABLE] = os.environ[steps.VARIABLE]
         return cls(config.managed, facts)

@@ -11,11 +11,11 @@ import trio
 from endpoints.domain import lockspace_of
 from host import domains
 from host.this_host import ThisHost
-from jobs.ending import telling
 from leases import daemon, ids, lockspace
 from leases.daemon import Refused
 from leases.membership import asked
 from protocol.errors import InvalidDomain, SanlockUnavailable
+from protocol.groups import telling
 from storage.domain import Domain
 
 log = structlog.get_logger()

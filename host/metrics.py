@@ -1,13 +1,10 @@
 """Metrics of the agent for Prometheus. docs/metrics.md lists them; a test compares."""
 
-import platform
 import time
 from collections.abc import Callable
 
-import prometheus_client
 import trio
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-from prometheus_client.exposition import choose_encoder
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from host.metrics_jobs import JobMetrics
 from host.metrics_wire import WireMetrics
@@ -17,15 +14,13 @@ from host.this_host import ThisHost
 from host.verbs.table import VERBS
 from host.wire.call import Call, Dispatch
 from host.wire.server import Server
+from processes.metrics_page import DURATIONS, FRESH, MetricsPage
 from protocol.errors import UnknownTask
 
-FRESH = 1.0  # seconds for which a text is told again: who asks more often costs nothing
-# Seconds. A status takes 2 ms; a lease that is created waits for others that are.
-DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 LEASE = "Lease."
 
 
-class Metrics:
+class Metrics(MetricsPage):
     """Everything that is measured of one host. Not thread safe: it belongs to the trio thread.
 
     server: that of the wire, once there is one.
@@ -38,12 +33,7 @@ class Metrics:
         fresh: float = FRESH,
         now: Callable[[], float] = trio.current_time,
     ) -> None:
-        # Else each counter has a twin with a time.
-        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.registry = CollectorRegistry(auto_describe=True)
-        self._fresh = fresh
-        self._now = now
-        self._texts: dict[str, tuple[float, bytes]] = {}  # when and what, by content type
+        super().__init__(fresh=fresh, now=now)
         errors = Counter(
             "leasehold_errors_total",
             "Errors by their code: of calls, of tasks that a call has begun, of jobs.",
@@ -53,7 +43,7 @@ class Metrics:
         self.calls = Calls(host.tasks, self.registry, errors)
         self._jobs = JobMetrics(host.agent, self.registry, errors)
         self._wire = WireMetrics(self.registry)
-        _about(host.version, self.registry)
+        self.about(host.version, "the agent")
 
     @property
     def server(self) -> Server | None:
@@ -62,16 +52,6 @@ class Metrics:
     @server.setter
     def server(self, server: Server) -> None:
         self._wire.server = server
-
-    def text(self, accept: str = "") -> tuple[bytes, str]:
-        """All metrics, and their content type, as far as possible one that is accepted."""
-        encoder, content_type = choose_encoder(accept)
-        now = self._now()
-        made, text = self._texts.get(content_type, (-self._fresh, b""))
-        if not text or now - made >= self._fresh:
-            text = encoder(self.registry)
-            self._texts[content_type] = now, text
-        return text, content_type
 
 
 class Calls:
@@ -157,20 +137,3 @@ def measured(
         return result
 
     return counted
-
-
-def _about(version: str, registry: CollectorRegistry) -> None:
-    build = Gauge(
-        "leasehold_build_info",
-        "The version of leasehold and of Python; always 1.",
-        ["version", "python"],
-        registry=registry,
-    )
-    build.labels(version, platform.python_version()).set(1)
-    began = Gauge(
-        "leasehold_start_time_seconds",
-        "When the agent has started, in seconds since the epoch.",
-        registry=registry,
-    )
-    began.set_to_current_time()
-    ProcessCollector(registry=registry)

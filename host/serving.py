@@ -1,7 +1,6 @@
 """The agent of a host as a service: its jobs, its verbs, its doors, from start to stop."""
 
-import signal
-from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -9,27 +8,24 @@ import trio
 
 from host import descriptors
 from host.agent import agent
-from host.config import Config, split_address
+from host.config import Config
 from host.dispatch import Dispatcher
 from host.health import Health
-from host.http import serve_http
 from host.journal import Journal
 from host.local_disk_start import look_after_start
 from host.memberships import keep_joined
 from host.metrics import Metrics, measured
-from host.notify import Notifier
 from host.this_host import this_host
 from host.wire.doors import Door, loopback_doors, tls_doors, unix_door
 from host.wire.server import Server
 from host.wire.tls import Certificates, Secrets
-from jobs.ending import telling
+from processes.monitoring import serve_http
+from processes.notify import Notifier
+from processes.service import Signals, obey, signalled
 from protocol.errors import BadParameter
+from protocol.settings import split_address
 
 log = structlog.get_logger()
-
-STOPPING = (signal.SIGTERM, signal.SIGINT)
-RELOADING = signal.SIGHUP
-SIGNALS = (*STOPPING, RELOADING)
 
 
 async def serve(config: Config, hardware_id: str, notifier: Notifier) -> None:
@@ -41,21 +37,10 @@ async def serve(config: Config, hardware_id: str, notifier: Notifier) -> None:
     Raises BadParameter (1000): a setting is no good here; AcquireLockFailure (651): there is an
     agent with this journal already; OSError.
     """
-    try:
-        with trio.open_signal_receiver(*SIGNALS) as signals:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            try:
-                await _served(config, hardware_id, notifier, signals)
-            finally:
-                # One that comes from now on has nobody to hear it: it must not kill us either.
-                signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    except ExceptionGroup as e:
-        raise telling(e) from None
+    await signalled(partial(_served, config, hardware_id, notifier))
 
 
-async def _served(
-    config: Config, hardware_id: str, notifier: Notifier, signals: AsyncIterator[int]
-) -> None:
+async def _served(config: Config, hardware_id: str, notifier: Notifier, signals: Signals) -> None:
     secrets = _secrets(config)
     await trio.to_thread.run_sync(_make_folders, config)
     journal = Journal(config.journal)
@@ -81,30 +66,24 @@ async def _served(
             dispatch, doors, events=made.registry.subscribe(), limits=room
         )
         nursery.start_soon(notifier.stay_alive)
-        nursery.start_soon(_obey, signals, server, secrets, nursery.cancel_scope)
+        nursery.start_soon(
+            partial(
+                obey,
+                signals,
+                stop=server.stop,
+                read_again=partial(_read_again, secrets),
+                scope=nursery.cancel_scope,
+            )
+        )
         nursery.start_soon(keep_joined, host)
         nursery.start_soon(look_after_start, host)
         known = len(made.registry.list())
         log.info("ready", jobs=known, doors=[door.name for door in doors], metrics=pages)
         notifier.ready(f"{known} jobs known")
         await server.serve()
-        notifier.stopping()
+        notifier.stopping("Stopping; copies go on")
         log.info("stopping; copies go on", running=made.queue.running)
         nursery.cancel_scope.cancel()
-
-
-async def _obey(
-    signals: AsyncIterator[int], server: Server, secrets: Secrets | None, scope: trio.CancelScope
-) -> None:
-    asked = False
-    async for number in signals:
-        if number == RELOADING:
-            _read_again(secrets)
-        elif asked:
-            scope.cancel()
-        else:
-            asked = True
-            server.stop()
 
 
 def _read_again(secrets: Secrets | None) -> None:

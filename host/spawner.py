@@ -20,8 +20,8 @@ from typing import NoReturn
 
 import host.copying
 import host.worker
-from host import logs
 from host.folder import Folder
+from processes import logs
 
 log = logging.getLogger("host.spawner")  # it runs as __main__
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import structlog
 import trio
 
-from host import logs
 from host.folder import Folder
+from processes import logs
 from protocol.errors import WorkerNotStarted
 
 log = structlog.get_logger()

@@ -10,8 +10,8 @@ from typing import Any
 
 import structlog
 
-from jobs.ending import telling
 from protocol.errors import Error, UnknownTask, to_rpc
+from protocol.groups import telling
 
 log = structlog.get_logger()
 

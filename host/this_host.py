@@ -53,10 +53,13 @@ class ThisHost:
     managed: ManagedVolumes
     config: Config
     hardware_id: str
-    name: str = field(default_factory=socket.gethostname)
     version: str = field(default_factory=_version)
     tasks: Tasks = field(default_factory=Tasks)
     turns: Turns = field(default_factory=Turns)
+
+    @property
+    def name(self) -> str:
+        return self.config.identity.name or socket.gethostname()
 
     @property
     def allowed(self) -> Allowed:

@@ -1,23 +1,14 @@
-"""How work ended: whether an abort was the cause, and which error tells the most.
+"""How work ended: whether an abort was the cause.
 
-Work that runs in nurseries ends in exception groups, and a cancellation may come out as another
-error. Everything here is a pure question about an exception that was raised.
+A cancellation may come out as another error. Everything here is a pure question about an exception
+that was raised.
 """
 
 from collections.abc import Iterator
 
 import trio
 
-from protocol.errors import ActionStopped, Error
-
-
-def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The exceptions in `error` that are not groups, in order."""
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from leaves(inner)
-    else:
-        yield error
+from protocol.errors import ActionStopped
 
 
 def stopped_by(error: BaseException, reason: str) -> bool:
@@ -32,20 +23,6 @@ def stopped_by(error: BaseException, reason: str) -> bool:
         or (isinstance(cause, trio.Cancelled) and cause.reason == reason)
         for cause in _causes(error)
     )
-
-
-def telling(error: Exception) -> Exception:
-    """The one error to show for `error`: of a group, the first of ours that says something."""
-    found = [leaf for leaf in leaves(error) if isinstance(leaf, Exception)]
-    return min(found, key=_vagueness) if found else error
-
-
-def _vagueness(error: Exception) -> int:
-    if isinstance(error, ActionStopped):
-        return 3
-    if not isinstance(error, Error):
-        return 2
-    return int(type(error) is Error)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

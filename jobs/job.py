@@ -7,10 +7,11 @@ from typing import Any
 
 import trio
 
-from jobs.ending import stopped_by, telling
+from jobs.ending import stopped_by
 from jobs.progress import WHOLE, Progress, Report
 from jobs.status import NEXT, Status
 from protocol.errors import ActionStopped, JobNotActive, to_rpc
+from protocol.groups import telling
 
 __all__ = ["Job", "Left", "Progress", "Report", "Status", "Work"]
 

@@ -883,3 +883,174 @@ class NoSuchDisk(Error):
     text: ClassVar[str] = "the domain has no disk {name!r:.80}; it has: {known:.400}"
     name: str
     known: str
+
+
+# --- the engine -----------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class NoSuchObject(Error):
+    """The engine has nothing of that kind and name. kind: "disk", "host", ...; name: or its id."""
+
+    code: ClassVar[int] = 4400
+    text: ClassVar[str] = "no such {kind}: {name!r:.200}"
+    kind: str
+    name: str
+
+
+@dataclass(eq=False)
+class NameTaken(Error):
+    """Another one of that kind has the name, or the id."""
+
+    code: ClassVar[int] = 4401
+    text: ClassVar[str] = "there is a {kind} {name!r:.200} already"
+    kind: str
+    name: str
+
+
+@dataclass(eq=False)
+class DiskLocked(Error):
+    """A command works on the disk. command: its id, "" when that is not known."""
+
+    code: ClassVar[int] = 4402
+    text: ClassVar[str] = "disk {disk} is locked by command {command}"
+    disk: str
+    command: str
+
+
+@dataclass(eq=False)
+class WrongState(Error):
+    """What was asked for does not fit the state; nothing was done. expected: the states that do."""
+
+    code: ClassVar[int] = 4403
+    text: ClassVar[str] = "{kind} {name} is {state}, not {expected}"
+    kind: str
+    name: str
+    state: str
+    expected: str
+
+
+@dataclass(eq=False)
+class NoHostFits(Error):
+    """No host can do it now. reason: of each host."""
+
+    code: ClassVar[int] = 4404
+    text: ClassVar[str] = "no host can do this: {reason}"
+    reason: str
+
+
+@dataclass(eq=False)
+class NoRoom(Error):
+    """A storage domain has not enough space; nothing was made. Bytes."""
+
+    code: ClassVar[int] = 4405
+    text: ClassVar[str] = "storage domain {domain} has no room: {needed} bytes needed, {free} free"
+    domain: str
+    needed: int
+    free: int
+
+
+@dataclass(eq=False)
+class StillUsed(Error):
+    """It cannot be removed as something needs it. by: what, with its name."""
+
+    code: ClassVar[int] = 4406
+    text: ClassVar[str] = "{kind} {name} is in use by {by}"
+    kind: str
+    name: str
+    by: str
+
+
+@dataclass(eq=False)
+class DatabaseGone(Error):
+    """The database of the engine does not answer, or it cannot write. What it had said is kept."""
+
+    code: ClassVar[int] = 4407
+    text: ClassVar[str] = "the database of the engine cannot be used: {reason}"
+    reason: str
+
+
+@dataclass(eq=False)
+class EngineBusy(Error):
+    """Another engine works with this database. owner: which, as far as it is known."""
+
+    code: ClassVar[int] = 4408
+    text: ClassVar[str] = "another engine has this database: {owner}"
+    owner: str
+
+
+@dataclass(eq=False)
+class Unauthorized(Error):
+    """No token, a wrong one, or one that has expired; or a wrong password."""
+
+    code: ClassVar[int] = 4409
+    text: ClassVar[str] = "not logged in: {reason}"
+    reason: str
+
+
+@dataclass(eq=False)
+class NotAllowed(Error):
+    """The role of the user does not let it do this."""
+
+    code: ClassVar[int] = 4410
+    text: ClassVar[str] = "role {role} may not {action}"
+    role: str
+    action: str
+
+
+@dataclass(eq=False)
+class TooManyRequests(Error):
+    """seconds: until it may be asked again."""
+
+    code: ClassVar[int] = 4411
+    text: ClassVar[str] = "too many requests: ask again in {seconds:.0f} s"
+    seconds: float
+
+
+@dataclass(eq=False)
+class InQuarantine(Error):
+    """Nobody knows whether it is still used, so it is kept as it is until a person has looked."""
+
+    code: ClassVar[int] = 4412
+    text: ClassVar[str] = "{kind} {name} is in quarantine: `leasehold engine quarantine list`"
+    kind: str
+    name: str
+
+
+@dataclass(eq=False)
+class NotSupported(Error):
+    """The engine does not do this, or not with such a thing; nothing was done."""
+
+    code: ClassVar[int] = 4413
+    text: ClassVar[str] = "not supported: {what}"
+    what: str
+
+
+@dataclass(eq=False)
+class MayExist(Error):
+    """An adapter was asked for something whose id it chooses, and its answer was lost."""
+
+    code: ClassVar[int] = 4414
+    text: ClassVar[str] = "{what} may exist: the answer of the adapter, with its id, was lost"
+    what: str
+
+
+@dataclass(eq=False)
+class CopyFailed(Error):
+    """The copy of a disk failed, and its host could not tell why; `reason` is of the judgement."""
+
+    code: ClassVar[int] = 4440
+    text: ClassVar[str] = "copy job {job_id} failed: {reason}"
+    job_id: str
+    reason: str
+
+
+@dataclass(eq=False)
+class AccessNotCut(Error):
+    """Whether a host still reaches a managed volume is not known, so the volume is kept."""
+
+    code: ClassVar[int] = 4441
+    text: ClassVar[str] = "the access of host {host} to volume {vol_id} was not ended: {reason}"
+    vol_id: str
+    host: str
+    reason: str

@@ -26,6 +26,7 @@ from leases.store import Store
 from protocol.messages import ExternalEndpoint, Format, JobMetadata, LeaseRef
 from protocol.record import Expectation, JobStatus
 from tests.benchmark_agent import agent_figures
+from tests.benchmark_engine import engine_figures
 from tests.benchmark_local import local_figures
 from tests.benchmark_managed import managed_figures
 from tests.benchmark_sanlock import sanlock_figures
@@ -164,4 +165,5 @@ if __name__ == "__main__":
     parser.add_argument("--quick", action="store_true", help="fewer rounds, no large image")
     quick = parser.parse_args().quick
     held = [*trio.run(main, quick), *agent_figures(quick), *local_figures(quick)]
+    held += engine_figures(quick)
     sys.exit(0 if all(held) else 1)

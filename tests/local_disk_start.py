@@ -14,10 +14,10 @@ import trio
 
 from host.config_file import load
 from host.local_disks import Prepared, PrepareRequest, in_foreground, prepared
-from jobs.ending import telling
 from jobs.progress import Progress
 from leases.steps import VARIABLE
 from protocol.errors import ActionStopped, Error, to_rpc
+from protocol.groups import telling
 
 HARDWARE_ID = "00000000-0000-4000-8000-000000000001"
 

@@ -86,7 +86,8 @@ def _options(driver: str, kind: type[_T]) -> _T:
     given = _object("driver options", driver.encode("utf-8", "surrogateescape"))
     given |= _secrets(given.get("secrets"))
     try:
-        return msgspec.convert(given, kind)
+        # oVirt's engine keeps options as text: "true".
+        return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as e:
         raise BadParameter("driver options", str(e)) from None
 

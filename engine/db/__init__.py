@@ -1,1 +1,1 @@
-"""The database of the engine: one table, one module."""
+"""The database of the engine: its tables, one module for each noun, and how they are reached."""

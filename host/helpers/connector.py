@@ -11,6 +11,7 @@ from processes import multipath
 
 _ELSEWHERE = ("192.0.2.1", 9)  # RFC 5737: nobody has this address
 HARDWARE_ID = initiator.HARDWARE_ID
+NAME = "LEASEHOLD_IDENTITY_NAME"
 
 
 async def info() -> dict[str, Any]:
@@ -30,7 +31,7 @@ async def info() -> dict[str, Any]:
 
 async def _ours() -> dict[str, Any]:
     found = {
-        "host": socket.gethostname(),
+        "host": os.environ.get(NAME) or socket.gethostname(),
         "ip": _address(),
         "initiator": initiator.name(),
         "multipath": await multipath.running(),

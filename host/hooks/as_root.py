@@ -7,12 +7,13 @@ import sys
 
 import trio
 
-from host import config_file, logs
+from host import config_file
 from host.hooks import order as orders
 from host.hooks.doing import worked
 from host.hooks.order import LIMIT, Answer
 from host.hooks.program import Refused, run
 from host.hooks.work import stoppable
+from processes import logs
 
 STDIN, STDOUT = 0, 1
 

@@ -8,13 +8,14 @@ from typing import TypeVar
 
 import trio
 
-from host import config_file, logs
+from host import config_file
 from host.config import Config
 from host.hooks import elevated
 from host.hooks.doing import worked
 from host.hooks.order import Answer, Order
-from jobs.ending import telling
+from processes import logs
 from protocol.errors import ActionStopped
+from protocol.groups import telling
 
 T = TypeVar("T")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

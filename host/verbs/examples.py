@@ -288,5 +288,8 @@ EXAMPLES: dict[str, Example] = {
     "Lease.fence": Example({"lease": {**LEASE, "lease_id": OTHER_JOB}, "metadata": OTHER}),
     "Lease.rebuild_leases": Example({"sd_id": SD}, TASK),
     "Lease.delete": Example({"lease": LEASE}, TASK),
+    "Image.delete": Example(
+        {"storagedomainID": SD, "imageID": VOLUME_IDS["imageID"], "force": True}, TASK
+    ),
     "StorageDomain.deactivate": Example({"storagedomainID": SD}),
 }

@@ -2,6 +2,7 @@
 
 from host.verbs import (
     host,
+    image,
     job,
     lease,
     local_disk,
@@ -24,6 +25,7 @@ VERBS: dict[str, Verb] = {
         local_disk,
         storage_domain,
         volume,
+        image,
         task,
     )
     for verb in module.VERBS

@@ -166,6 +166,7 @@ class Flow:
             self.greeting,
             self.domain,
             self.volumes,
+            self.images,
             self.leases,
             self.copies_between_files,
             self.copies_of_volumes,
@@ -238,6 +239,16 @@ class Flow:
         assert int(found["capacity"]) == SIZE
         assert found["lease"]["owners"] == []
         assert self.volume_info(self.other)["format"] == "COW"
+
+    def images(self) -> None:
+        image = {"storagedomainID": self.sd_id, "imageID": new()}
+        names = {**image, "volumeID": new()}
+        self.done("Volume.create", **names, size=str(SIZE), volFormat="RAW", diskType="DATA")
+        refused(2009, self.call, "Image.delete", **image, postZero=True)
+        refused(1000, self.call, "Image.delete", storagedomainID=self.sd_id, imageID="../..")
+        for _ in range(2):  # the second time it is gone
+            assert self.done("Image.delete", **image, storagepoolID=new()) is None
+        refused(254, self.call, "Volume.getInfo", **names)
 
     def leases(self) -> None:
         job_id = new()

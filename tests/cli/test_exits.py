@@ -26,7 +26,7 @@ GENERAL |= (
 )
 GENERAL |= {errors.AdapterFailed, errors.AdapterGarbage, errors.AdapterStalled}
 GENERAL |= {errors.ManagedStorageFailed, errors.ManagedVolumeHelperFailed}
-GENERAL |= {errors.ManagedVolumeUnsupportedDevice}
+GENERAL |= {errors.ManagedVolumeUnsupportedDevice, errors.CopyFailed}
 GENERAL -= {errors.ImageInUse, errors.ConnectionLost}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from engine.adapter_programs import AdapterPrograms, Driver
 from engine.managed_storage import ManagedStorage, Times
@@ -371,3 +372,27 @@ async def test_commands_that_move_data_have_longer(place: Place) -> None:
         await storage.extend_volume(VOLUME, 2)
     assert await storage.create_snapshot(VOLUME) == "s1"
     await storage.delete_volume(VOLUME)  # which removes it
+
+
+async def test_of_one_driver_a_few_calls_run_at_once(place: Place, tmp_path: Path) -> None:
+    go, here = tmp_path / "go", tmp_path / "here"
+    here.mkdir()
+    wait = f"until test -e {go}; do sleep 0.05; done"
+    place.add("array-adapter", f'touch {here}/$$; {wait}; {ANSWER}"')
+    place.programs = replace(place.programs, at_once=2)
+
+    async def begun(number: int) -> None:
+        await until(lambda: len(list(here.iterdir())) == number)
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(place.storage().delete_volume, VOLUME)
+            await begun(2)
+            # Another domain does not wait for this one.
+            nursery.start_soon(place.storage(pool="p2").delete_volume, VOLUME)
+            await begun(3)
+            turns = place.programs._turns.values()
+            assert [one.statistics().tasks_waiting for one in turns] == [3, 0]
+            go.touch()
+    assert len(list(here.iterdir())) == 6

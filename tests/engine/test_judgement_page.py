@@ -9,6 +9,7 @@ from engine.heard import Bounds
 from engine.host_rounds import PAUSES
 from engine.lease_poller import CALL_TIME
 from engine.unresolved import Unresolved
+from engine.volume_judgement import ROWS as VOLUME_ROWS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "judgement.md").read_text()
 
@@ -17,6 +18,11 @@ def test_every_row_is_on_the_page() -> None:
     told = re.findall(r"^\| (\d+[a-d]?) \|", TEXT, re.MULTILINE)
     assert set(told) == {row.number for row in ROWS} | {"13"}
     assert told == sorted(told, key=lambda row: (int(row.rstrip("abcd")), row))
+
+
+def test_every_row_of_volumes_is_on_the_page() -> None:
+    told = re.findall(r"^\| (v\d) \|", TEXT, re.MULTILINE)
+    assert told == [row.number for row in VOLUME_ROWS]
 
 
 def test_every_cause_of_unresolved_has_a_section_that_names_its_rows() -> None:

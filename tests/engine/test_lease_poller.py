@@ -143,6 +143,19 @@ async def test_rounds_are_quick_again_when_something_changes(autojump_clock: Moc
     assert hosts.times("jobs") == [0, 1, 3, 7, 15, 25, 35, 45, 46, 47, 49]
 
 
+async def test_a_host_that_tells_of_a_change_is_asked_soon(autojump_clock: MockClock) -> None:
+    hosts = FakeHosts({"a": jobs("running")}, {"b": SUCCEEDED})
+    async with trio.open_nursery() as nursery:
+        poller = ExternalLeasePoller(hosts, nursery)
+        nursery.start_soon(poller.judge, WATCH)
+        await trio.sleep(47)  # two seconds after the last round
+        poller.hurry("b")  # of which no job is known
+        poller.hurry("a")
+        await trio.sleep(2)
+        nursery.cancel_scope.cancel()
+    assert hosts.times("jobs") == [0, 1, 3, 7, 15, 25, 35, 45, 48]
+
+
 async def test_a_new_job_does_not_wait_for_the_pause_of_another(autojump_clock: MockClock) -> None:
     hosts = FakeHosts(
         {"a": {JOB: info("running"), "new": info("running", "new")}}, {"b": SUCCEEDED}

@@ -1,7 +1,8 @@
 """What the fault tests share: tracked copies in this process, and the real command."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -9,6 +10,9 @@ from endpoints.domain import create_domain, open_store
 from tests.cli.run import Cli
 from tests.faults.copies import Copies
 from tests.servers import users
+
+if TYPE_CHECKING:
+    from tests.faults.engine_estates import Estates
 
 LEASES = 8
 
@@ -34,3 +38,12 @@ def left_over(tmp_path: Path) -> Callable[..., list[int]]:
         return [pid for pid in users(tmp_path) if pid not in known]
 
     return look
+
+
+@pytest.fixture(scope="session")
+def estates(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Estates"]:
+    """Engines with their hosts, on either database."""
+    from tests.faults.engine_estates import Estates  # noqa: PLC0415 - it imports the whole engine
+
+    with Estates(tmp_path_factory) as made:
+        yield made

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from host.config import Config, Jobs, Listen, Rate, split_address
-from host.config_file import PATH, line_of, load
+from host.config import Config, Jobs, Listen
+from host.config_file import PATH, load
 from protocol.errors import BadParameter
+from protocol.settings import Rate, split_address
+from protocol.settings_file import line_of
 
 
 def written(folder: Path, text: str) -> Path:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from host.config import SECTIONS, Config, Storage
 from host.config_file import load
-from host.config_text import commented, effective, written
+from host.config_text import commented, effective
+from protocol.settings_text import written
 
 
 def read(folder: Path, text: str) -> Config:

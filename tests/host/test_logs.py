@@ -13,10 +13,11 @@ import pytest
 import structlog
 import trio
 
-from host import logs, subject
+from host import subject
 from host.spawning import spawner
 from host.wire.call import Call, Peer
 from host.wire.calling import Caller
+from processes import logs
 from protocol import jsonrpc
 from tests.cli.run import ROOT
 from tests.faults.command import until
@@ -26,8 +27,8 @@ from tests.servers import WAIT
 
 START = """
 import logging, os, sys, structlog
-from host import logs
-from host.config import Log
+from processes import logs
+from protocol.settings import Log
 log = structlog.get_logger()
 logs.to_stderr(Log(level={level!r}, format={format!r}))
 """

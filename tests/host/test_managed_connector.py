@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 import trio
 import trio.testing
 
 from host import managed_connector
+from host.config import Config, Identity
 from host.managed_connector import BAD_TIME, GOOD_TIME, Connector
+from host.managed_helpers import Helpers
 from protocol.errors import ToolFailed, ToolMissing
 from tests.managed_host import HARDWARE_ID, Host
 
@@ -41,6 +44,13 @@ async def test_the_real_helper_tells_who_the_host_is(connector: Connector) -> No
     assert info["uuid"] == HARDWARE_ID
     assert "os_brick" not in info
     assert "local" in await connector.drivers()
+
+
+async def test_storage_knows_a_host_by_the_name_that_is_configured() -> None:
+    """Two agents of one machine are two hosts."""
+    named = Helpers.of(Config(identity=Identity(name="host-a")), HARDWARE_ID)
+    assert (await Connector(named).info())["host"] == "host-a"
+    assert (await Connector(Helpers.of(Config(), HARDWARE_ID)).info())["host"] == gethostname()
 
 
 async def test_what_was_told_is_kept_for_a_while(

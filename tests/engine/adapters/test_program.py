@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from engine.adapters import program, tgt
 from engine.adapters.commands import COMMANDS
+from protocol.errors import BadParameter
 from tests.servers import LOOK, WAIT
 
 PROGRAMS = ("file", "tgt", "ceph")
@@ -128,6 +130,14 @@ def test_bad_arguments_are_refused_before_anything_is_touched(
 )
 def test_bad_driver_options_are_refused(driver: str) -> None:
     assert error(run("file", "list_volumes", driver, "-", "X"))["code"] == 1000
+
+
+@pytest.mark.parametrize(("text", "chap"), [("true", True), ("false", False), (True, True)])
+def test_options_may_be_text_as_ovirts_engine_keeps_them(text: object, chap: bool) -> None:
+    given = {"path": "/p", "portal": "127.0.0.1:3260", "chap": text}
+    assert program._options(json.dumps(given), tgt.Options).chap is chap
+    with pytest.raises(BadParameter, match="chap"):
+        program._options(json.dumps({**given, "chap": "perhaps"}), tgt.Options)
 
 
 def test_options_that_are_secret_come_by_standard_input(tmp_path: Path) -> None:

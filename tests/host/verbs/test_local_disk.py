@@ -86,7 +86,7 @@ async def test_a_disk_is_filled_by_a_job_like_any_other(host: AHost, group: Stan
     assert "STARTED" in group.volumes()[VOL].tags
 
 
-async def test_a_domain_is_not_deactivated_while_a_local_disk_is_a_copy_of_an_image_in_it(
+async def test_a_domain_is_not_left_and_an_image_not_deleted_while_a_local_disk_is_a_copy(
     host: AHost, group: StandIn
 ) -> None:
     await host.domain()
@@ -96,7 +96,11 @@ async def test_a_domain_is_not_deactivated_while_a_local_disk_is_a_copy_of_an_im
     await host.done("Volume.create", **member, imageID=IMG, volumeID=VOL, size=MIB, volFormat="RAW")
     with pytest.raises(UnsupportedOperation, match="local copy of one of its disks exists"):
         await host.call("StorageDomain.deactivate", **member)
+    refused = await host.task("Image.delete", **member, imageID=IMG)
+    assert refused["code"] == UnsupportedOperation.code
+    assert "a local copy of it exists" in refused["message"]
     await host.call("LocalDisk.remove", vol_id=VOL)
+    await host.done("Image.delete", **member, imageID=IMG)
     await host.call("StorageDomain.deactivate", **member)
 
 

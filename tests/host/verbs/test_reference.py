@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from host.config import Config, Endpoints, Folders, Jobs, LocalDisk, Managed, Seconds, Storage
+from host.config import Config, Endpoints, Folders, Jobs, LocalDisk, Managed, Storage
 from host.verbs import reference
 from host.verbs.examples import (
     DISKS,
@@ -21,6 +21,7 @@ from host.verbs.examples import (
 from host.verbs.table import VERBS
 from host.wire.call import READING
 from protocol.errors import BadParameter
+from protocol.settings import Seconds
 from tests.host.verbs.a_host import MIB, AHost, a_host
 from tests.local_disks import StandIn
 from tests.servers import Server, qemu_nbd, raw_image

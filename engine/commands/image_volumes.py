@@ -1,0 +1,78 @@
+"""Volumes of images in data domains, made and deleted through any host that sees the domain."""
+
+from engine.commands.managed_volumes import ASKED
+from engine.commands.run import Run
+from protocol.client import HostError
+from protocol.errors import (
+    ImageDoesNotExistInSD,
+    NoHostFits,
+    VolumeDoesNotExist,
+    VolumeExists,
+)
+
+
+def host_for(run: Run, domain: str) -> str:
+    """A host that is up and sees the domain. Raises NoHostFits (4404)."""
+    for view in run.services.fleet.up():
+        if view.capabilities is not None and view.capabilities.sees(domain):
+            return view.id
+    raise NoHostFits(f"no host is up that has joined domain {domain}")
+
+
+async def created(
+    run: Run,
+    domain: str,
+    image: str,
+    volume: str,
+    size: int,
+    *,
+    format: str,
+    sparse: bool,
+    legal: bool = True,
+) -> None:
+    """Make the first volume of an image, with ids of ours. When it is there already it is adopted.
+
+    size: bytes. format: "raw" or "cow". legal: false: its content is not to be used yet. Raises
+    NoHostFits (4404), and as Fleet.task.
+    """
+    params = {
+        "volumeID": volume,
+        "storagedomainID": domain,
+        "imageID": image,
+        "size": str(size),
+        "volFormat": format.upper(),
+        "preallocate": "SPARSE" if sparse else "PREALLOCATED",
+        "legal": legal,
+    }
+    try:
+        host = host_for(run, domain)
+        await run.note(**{ASKED: volume})
+        await run.services.fleet.task(host, "Volume.create", params)
+    except HostError as e:
+        if e.number != VolumeExists.code or not run.resumed:
+            raise
+
+
+async def deleted(run: Run, domain: str, image: str) -> None:
+    """Delete an image with its volumes; one that is not there is deleted.
+
+    Raises NoHostFits (4404), and as Fleet.task: a volume of it is in use, and so on.
+    """
+    params = {"storagedomainID": domain, "imageID": image}
+    try:
+        await run.services.fleet.task(host_for(run, domain), "Image.delete", params)
+    except HostError as e:
+        if e.number != ImageDoesNotExistInSD.code:
+            raise
+
+
+async def is_there(run: Run, domain: str, image: str, volume: str) -> bool:
+    """Raises NoHostFits (4404), and as Fleet.call."""
+    params = {"storagedomainID": domain, "imageID": image, "volumeID": volume}
+    try:
+        await run.services.fleet.call(host_for(run, domain), "Volume.getInfo", params)
+    except HostError as e:
+        if e.number not in (ImageDoesNotExistInSD.code, VolumeDoesNotExist.code):
+            raise
+        return False
+    return True

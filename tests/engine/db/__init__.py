@@ -1,0 +1,1 @@
+"""The database of the engine, over SQLite and over PostgreSQL."""

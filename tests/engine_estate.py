@@ -1,0 +1,306 @@
+"""A whole estate for tests: an engine, two hosts on real sanlock, one data, two managed domains."""
+
+import json
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine.adapter_programs import AdapterPrograms, Driver
+from engine.managed_storage import ManagedStorage, Times
+from tests.engine_hosts import AgentHost, agent_host, until
+from tests.engine_left import Rows, left
+from tests.engine_service import DIE_AT, Engine, engine, initialized, sqlite_url
+from tests.faults.command import Command, command
+from tests.sanlock_hosts import IO_TIMEOUT, SD_ID
+from tests.servers import MIB, pattern
+from tests.tgt_server import TgtServer, tgt_server
+
+GIB = 1 << 30
+DATA = 3 * MIB  # of a disk, somewhere in it
+LEASES = 24
+JOINED = 60.0  # seconds
+TIDY = 75.0  # seconds, in which a host that was silent forgets what it was shut out from
+
+
+@dataclass
+class Estate:
+    """hosts: by the names host-a and host-b. domains: ids by name: "data", "array", "array2"."""
+
+    folder: Path
+    database: str
+    command: Command
+    hosts: list[AgentHost]
+    domains: dict[str, str] = field(default_factory=dict)
+    storages: dict[str, ManagedStorage] = field(default_factory=dict)  # by id
+    places: dict[str, Path] = field(default_factory=dict)  # of the managed domains, by id
+    settings: tuple[str, ...] = ()
+    _engine: Engine | None = None
+    _stack: ExitStack = field(default_factory=ExitStack)
+
+    # --- its engine -------------------------------------------------------------------------------
+
+    @property
+    def engine(self) -> Engine:
+        assert self._engine is not None
+        return self._engine
+
+    def start(self, *, die_at: str | None = None, **environment: str) -> Engine:
+        """The engine; the former one has ended. die_at: COMMAND:STAGE:before or after."""
+        self._stack.close()
+        told = {**environment, **({DIE_AT: die_at} if die_at else {})}
+        self._engine = self._stack.enter_context(
+            engine(self.command, self.database, *self.settings, environment=told)
+        )
+        return self._engine
+
+    def another(self, *settings: str, **options: Any) -> AbstractContextManager[Engine]:
+        """A second engine on the same database."""
+        return engine(self.command, self.database, *self.settings, *settings, **options)
+
+    def close(self) -> None:
+        self._stack.close()
+
+    @property
+    def a(self) -> AgentHost:
+        return self.hosts[0]
+
+    @property
+    def b(self) -> AgentHost:
+        return self.hosts[1]
+
+    def host(self, id: str) -> AgentHost:
+        """By its id in the engine."""
+        return next(one for one in self.hosts if one.id == id)
+
+    @property
+    def mount(self) -> Path:
+        return self.folder / "mount"
+
+    @property
+    def data(self) -> Path:
+        """The folder of the data domain."""
+        return self.mount / self.domains["data"]
+
+    @property
+    def rows(self) -> Rows:
+        """The tables of the database, past the engine."""
+        return Rows(self.database)
+
+    # --- its disks --------------------------------------------------------------------------------
+
+    def disk(self, domain: str = "array", data: bytes | None = None, gib: int = 1) -> str:
+        """A new disk with these bytes at 5 MiB; its id. None: DATA bytes of a pattern."""
+        name = f"disk-{uuid.uuid4().hex[:8]}"
+        body = {
+            "name": name,
+            "provisioned_size": str(gib * GIB),
+            "format": "raw",
+            "storage_domains": {"storage_domain": [{"id": self.domains[domain]}]},
+        }
+        made = self.engine.post("disks", body)
+        until(lambda: self.told(made["id"])["status"] != "locked", lambda: self.told(made["id"]))
+        assert self.told(made["id"])["status"] == "ok", self.engine.log[-4000:]
+        path = self.path(made["id"])
+        with path.open("r+b") as file:
+            file.seek(5 * MIB)
+            file.write(pattern(DATA) if data is None else data)
+        return str(made["id"])
+
+    def told(self, disk: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.engine.get(f"disks/{disk}")
+        return found
+
+    def path(self, disk: str) -> Path:
+        """The file with the bytes of a disk, past all hosts."""
+        rows = self.rows
+        row = next(one for one in rows.disks if one.id == disk)
+        volume = next(one for one in rows.volumes if one.id == row.volume)
+        return self.volume_path(volume.domain, volume.id, volume.image)
+
+    def volume_path(self, domain: str, volume: str, image: str | None = None) -> Path:
+        if domain in self.places:
+            return self.places[domain] / "volumes" / volume / "disk"
+        return self.data / "images" / str(image) / volume
+
+    def equal(self, disk: str, other: str) -> bool:
+        """Has `other` the content of `disk`, and zeros behind that?"""
+        return same(self.path(disk), self.path(other))
+
+    def copy(self, disk: str, to: str = "array2", **more: Any) -> str:
+        """Begin to copy a disk; the id of the command."""
+        return self._action(disk, "copy", to, **more)
+
+    def move(self, disk: str, to: str = "array2", **more: Any) -> str:
+        return self._action(disk, "move", to, **more)
+
+    def _action(self, disk: str, action: str, to: str, **more: Any) -> str:
+        body: dict[str, Any] = {"storage_domain": {"id": self.domains[to]}, **more}
+        if action == "copy":
+            body.setdefault("disk", {"name": f"copy-{uuid.uuid4().hex[:8]}"})
+        mark = uuid.uuid4().hex
+        self.engine.post(f"disks/{disk}/{action}", body, **{"async": "true"}, correlation_id=mark)
+        return self.command_of(mark)
+
+    def command_of(self, correlation: str) -> str:
+        """The id of the command that a call with this correlation id has made."""
+        found = [one for one in self.rows.commands if one.correlation == correlation]
+        assert len(found) == 1, found
+        return str(found[0].id)
+
+    def remove(self, *disks: str) -> None:
+        for disk in disks:
+            self.engine.delete(f"disks/{disk}", **{"async": "true"})
+        gone = set(disks)
+        until(lambda: not gone & {one.id for one in self.rows.disks})
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def is_whole(self) -> bool:
+        """Is every host up, and has it joined the domain of the leases?"""
+        for host in self.hosts:
+            domain = host.call("Host.getCapabilities")["domains"].get(self.domains["data"])
+            if domain is None or domain["state"] != "joined":
+                return False
+            if self.engine.get(f"hosts/{host.id}")["status"] != "up":
+                return False
+        return True
+
+    def left(self) -> list[str]:
+        """What is left that should not be; no command runs."""
+        return left(self.database, self.hosts, self.storages, self.data)
+
+    def nothing_is_left(self, *, quarantined: Sequence[str] = (), seconds: float = 10.0) -> None:
+        """But for what these commands have in quarantine. Ends of processes take a moment."""
+        until(lambda: not self.left(), self.left, seconds=seconds)
+        rows = self.rows
+        kept = {one.command for one in rows.quarantine if one.cleared is None}
+        assert kept == set(quarantined), (kept, self.engine.log[-4000:])
+
+
+def command_row(made: Estate, command: str) -> Any:
+    return next(one for one in made.rows.commands if one.id == command)
+
+
+def spec_of(made: Estate, command: str) -> dict[str, Any]:
+    """What was asked of a command."""
+    return _object(command_row(made, command).spec)
+
+
+def verdict_of(made: Estate, command: str) -> dict[str, Any]:
+    """Of the job of a command."""
+    [row] = [one for one in made.rows.jobs if one.command == command]
+    return _object(row.verdict or command_row(made, command).verdict)
+
+
+def _object(text: Any) -> dict[str, Any]:
+    found = json.loads(text) if isinstance(text, str | bytes) else text
+    assert isinstance(found, dict), text
+    return found
+
+
+def same(disk: Path, other: Path) -> bool:
+    with disk.open("rb") as one, other.open("rb") as two:
+        while chunk := one.read(MIB):
+            if chunk != two.read(MIB):
+                return False
+        while chunk := two.read(MIB):
+            if chunk.count(0) != len(chunk):
+                return False
+    return True
+
+
+# --- how one is made -----------------------------------------------------------------------------
+
+
+@contextmanager
+def estate(
+    folder: Path,
+    *,
+    database: str | None = None,
+    kind: str = "file",
+    settings: Sequence[str] = (),
+    agents: Sequence[str] = (),
+) -> Iterator[Estate]:
+    """All of it, ready, for the body. Nothing lives afterwards.
+
+    database: a url; None: SQLite in the folder. kind: of the managed domains: file or tgt.
+    settings: of the engine. agents: of both agents.
+    """
+    mount = folder / "mount"
+    own = folder / "engine"
+    own.mkdir()
+    given = ("endpoints.schemes=path,nbd+unix,iscsi", f"storage.directories={mount}", *agents)
+    with ExitStack() as stack:
+        made = stack.enter_context(command(own))
+        hosts = [
+            stack.enter_context(agent_host(f"host-{name}", folder, number, *given))
+            for number, name in enumerate("ab", 1)
+        ]
+        result = Estate(folder, database or sqlite_url(own), made, hosts, settings=tuple(settings))
+        initialized(made, result.database, *settings)
+        stack.callback(result.close)
+        result.start()
+        _add_hosts(result)
+        _add_data_domain(result)
+        server = stack.enter_context(tgt_server()) if kind == "tgt" else None
+        for name in ("array", "array2"):
+            _add_managed_domain(result, name, server)
+        yield result
+
+
+def _add_hosts(made: Estate) -> None:
+    for host in made.hosts:
+        told = made.engine.post("hosts", {"name": host.name, "address": host.gate.url})
+        host.id = told["id"]
+    until(lambda: all(made.engine.get(f"hosts/{one.id}")["status"] == "up" for one in made.hosts))
+
+
+def _add_data_domain(made: Estate) -> None:
+    """On sanlock; both hosts have joined it at the end."""
+    made.mount.mkdir()
+    options: tuple[object, ...] = ("--id", SD_ID, "--store", "sanlock", "--io-timeout", IO_TIMEOUT)
+    options += ("--leases", LEASES)
+    sd_id = made.a.leasehold("domain", "create", made.mount, *options)["id"]
+    made.b.leasehold("domain", "open", made.mount)
+    body = {
+        "name": "data",
+        "id": sd_id,
+        "type": "data",
+        "host": {"name": made.a.name},
+        "storage": {"type": "posixfs", "path": str(made.mount)},
+    }
+    made.domains["data"] = made.engine.post("storagedomains", body)["id"]
+    deadline = time.monotonic() + JOINED
+    for host in made.hosts:
+        while host.call("Host.getCapabilities")["domains"].get(sd_id, {}).get("state") != "joined":
+            assert time.monotonic() < deadline, made.engine.log[-4000:]
+            time.sleep(0.1)
+
+
+def _add_managed_domain(made: Estate, name: str, server: TgtServer | None) -> None:
+    # Not in the folder of a command: what the storage runs is none of its processes.
+    place = made.folder / name
+    options = {"adapter": "file", "path": str(place)}
+    if server is not None:
+        options = {"adapter": "tgt", "path": str(place), "portal": server.portal}
+        options |= {"socket": server.socket}
+    words = [{"name": key, "value": value} for key, value in options.items()]
+    body = {
+        "name": name,
+        "type": "managed_block_storage",
+        "host": {"name": made.a.name},
+        "storage": {
+            "type": "managed_block_storage",
+            "driver_options": {"property": words},
+        },
+    }
+    told = made.engine.post("storagedomains", body)["id"]
+    nowhere = made.folder / "nowhere"
+    programs = AdapterPrograms(managedblock=nowhere, cinderlib=nowhere)
+    made.domains[name] = told
+    made.places[told] = place
+    made.storages[told] = ManagedStorage(Driver(options, {}), programs, Times())
