@@ -95,6 +95,7 @@ WELL = (
 )
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("words", STATES)
 def test_what_only_a_row_tells_of_is_seen(estates: Estates, words: str) -> None:
     made = estates.of(SQLITE)
@@ -124,6 +125,7 @@ HARMS = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("words", HARMS)
 def test_what_no_row_tells_of_is_seen(estates: Estates, words: str) -> None:
     made = estates.of(SQLITE)

@@ -202,6 +202,8 @@ async def test_a_removal_that_fails_before_the_volume_leaves_the_disk_usable(
         assert (await engine.run("remove_disk", RemoveDisk(disk=disk.id))).state == "failed"
         assert (await engine.read(lambda c: disks.get(c, disk.id))).state == "ok"
         assert await rows(engine) == (1, 1, 0)
+        volume = await engine.read(lambda c: volumes.get(c, disk.volume or ""))
+        assert volume.state == "ok"
         assert (await engine.run("remove_disk", RemoveDisk(disk=disk.id))).state == "succeeded"
         assert array.volumes() == {}
 

@@ -187,6 +187,21 @@ async def test_resolve_asks_again(rig: Rig, toys: Toys) -> None:
             await engine.commands.resolve(row.id)
 
 
+async def test_what_was_kept_is_again_what_it_was_when_there_is_a_verdict(
+    rig: Rig, toys: Toys
+) -> None:
+    toys.fails("act copy", NoVerdict("the lease is gone"))
+    create, attach, copy, *rest = stages(toys)["toy"].stages
+    copy = replace(copy, kept=create.kept)
+    async with rig.engine(toys.type(create, attach, copy, *rest)) as engine:
+        row = await engine.run("toy", Spec())
+        id = f"create of {row.id}"
+        assert (await engine.read(lambda c: volumes.get(c, id))).state == "kept"
+        await engine.commands.resolve(row.id)
+        assert (await engine.ended(row.id)).state == "succeeded"
+        assert (await engine.read(lambda c: volumes.get(c, id))).state == "ok"
+
+
 async def test_clear_of_what_is_unresolved_counts_it_as_failed(rig: Rig, toys: Toys) -> None:
     toys.fails("act copy", NoVerdict("the lease is gone"))
     async with rig.engine(stages(toys)) as engine:

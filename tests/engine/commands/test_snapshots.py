@@ -269,9 +269,12 @@ async def test_a_preview_that_is_in_quarantine_leaves_the_disk_usable(
         assert await used(engine, disk) == volume  # which also says that it is unlocked
         with pytest.raises(InQuarantine):  # it would leave a volume that nobody knows
             await engine.commands.start("remove_disk", RemoveDisk(disk=disk.id), user="admin")
+        # Nor does another command take it for one that nothing needs.
+        await done(engine, "snapshot_delete", SnapshotDelete(snapshot=id))
+        assert len(array.volumes()) == 2
         await engine.commands.clear(row.id)
         assert (await engine.ended(row.id)).state == "failed"
-        assert array.volumes() == {volume: [id]}
+        assert array.volumes() == {volume: []}
 
 
 async def test_a_snapshot_that_could_not_be_deleted_can_be_deleted_again(
