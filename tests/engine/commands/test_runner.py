@@ -163,6 +163,13 @@ async def test_a_clean_up_that_fails_does_not_change_the_result(rig: Rig, toys: 
         assert "clean" in toys.there
 
 
+async def test_what_a_failed_act_wanted_written_is_not_written(rig: Rig, toys: Toys) -> None:
+    toys.fails("act clean", "fails late")
+    async with rig.engine(stages(toys)) as engine:
+        row = await engine.run("toy", Spec())
+        assert (row.state, await engine.quarantine()) == ("succeeded", [])
+
+
 async def test_without_a_verdict_nothing_is_undone(rig: Rig, toys: Toys) -> None:
     toys.fails("act copy", NoVerdict("the lease is gone", action="look", verdict={"row": "2d"}))
     async with rig.engine(stages(toys)) as engine:

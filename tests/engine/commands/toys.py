@@ -65,9 +65,9 @@ class Toys:
 
     async def _act(self, run: Run, name: str) -> Facts:
         self.resumed += [name] if run.resumed else []
-        await self._do(run, f"act {name}", lambda: self.there.add(name))
         volume = f"{name} of {run.id}"
         run.together(lambda c: add_volume(c, volume))
+        await self._do(run, f"act {name}", lambda: self.there.add(name))
         return {f"made {name}": True}
 
     async def _undo(self, run: Run, name: str) -> None:
