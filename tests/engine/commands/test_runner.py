@@ -168,6 +168,7 @@ async def test_what_a_failed_act_wanted_written_is_not_written(rig: Rig, toys: T
     async with rig.engine(stages(toys)) as engine:
         row = await engine.run("toy", Spec())
         assert (row.state, await engine.quarantine()) == ("succeeded", [])
+        assert toys.did.count("act clean") == 2
 
 
 async def test_without_a_verdict_nothing_is_undone(rig: Rig, toys: Toys) -> None:
