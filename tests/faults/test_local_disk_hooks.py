@@ -18,6 +18,7 @@ from processes.lvm_report import LogicalVolume
 from tests.agent_service import Service, agent_folder, service
 from tests.faults.command import command, until
 from tests.hook_runs import HookHost, Image, Run, hook_host, said
+from tests.servers import users
 
 pytestmark = pytest.mark.tools("qemu-img")
 
@@ -152,6 +153,7 @@ async def test_a_hook_goes_on_without_the_agent_that_was_killed(host: HookHost) 
         ),
     ):
         await said(running, "waiting for job")
+        await until(lambda: users(host.device(image)))  # a job that has not begun ends with it
         served.kill()
         ended = await running.wait()
         assert ended.code == 0, ended
