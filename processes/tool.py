@@ -342,18 +342,18 @@ def _guard(limits: Limits, priority: Priority) -> list[str]:
     if priority.nice:
         command += [_NICE, "-n", str(priority.nice)]
     # -p: nothing in the environment is run.
-    return [*command, _BASH, "-p", "-c", _script(limits), str(os.getpid())]
+    return [*command, _BASH, "-p", "-c", _script(limits), "guard", str(os.getpid())]
 
 
 def _script(limits: Limits) -> str:
-    """The guard: ends unless its parent, $0, lives still; else becomes the tool.
+    """The guard: ends unless its parent, $1, lives still; else becomes the tool.
 
     setpriv has asked for the signal at the parent's death. One that died before that is noticed by
     this look, one that dies after it by the signal, which is kept across execve. The tool and its
-    arguments are "$@", never looked at. Messages of a tool begin with its bare name, hence -a.
+    arguments are the rest, never looked at. Messages of a tool begin with its bare name, hence -a.
     Source: prctl(2), PR_SET_PDEATHSIG; bash(1), PPID, ulimit and exec.
     """
-    look = f'[ $PPID = "$0" ] || exit {PARENT_GONE}; unset PWD OLDPWD; '
+    look = f'[ $PPID = "$1" ] || exit {PARENT_GONE}; shift; unset PWD OLDPWD; '
     if limits.cpu:
         look += f"ulimit -t {limits.cpu:d} && "
     if limits.memory:

@@ -100,4 +100,4 @@ async def test_what_cannot_be_executed_is_told(tmp_path: Path) -> None:
     broken.write_text("#!/nowhere/interpreter\n")
     broken.chmod(0o755)
     found = await call(broken, "attach", {}, seconds=WAIT, environment={})
-    assert "No such file" in str(found.failure)
+    assert "broken: cannot execute" in str(found.failure)
