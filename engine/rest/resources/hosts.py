@@ -117,7 +117,7 @@ _LABEL = "[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?"
 _PORT = ":[1-9][0-9]{0,3}"
 _ADDRESS_IN: Schema = {
     "type": "string",
-    "pattern": f"^(unix:/[A-Za-z0-9_/.-]{{1,100}}|tcp://127[.]0[.]0[.]1{_PORT}"
+    "pattern": f"^(unix:/[A-Za-z0-9_.-][A-Za-z0-9_/.-]{{0,99}}|tcp://127[.]0[.]0[.]1{_PORT}"
     f"|(tls://)?[a-z]{_LABEL}([.]{_LABEL}){{0,4}}({_PORT})?)$",
 }
 _DONE = fields((), status=TEXT)

@@ -86,6 +86,7 @@ def _ask(fuzzed: Site, one: Operation, mode: GenerationMode, most: int) -> None:
         max_examples=most,
         deadline=None,
         database=None,
+        derandomize=most == QUICK,  # what comes by chance comes with --full
         phases=[Phase.explicit, Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
