@@ -1,13 +1,15 @@
 """A host of its own, started by a real systemd, beside whatever runs this machine.
 
-It has its own processes, network, /run and control groups; its units are ours and a few targets,
-none of those of this machine. For CHANGED and OWN see below; other folders are shared.
+It has its own processes, network (of itself alone), /run and control groups; its units are ours and
+a few targets, none of those of this machine. For CHANGED and OWN see below; other folders are
+shared.
 Root may make one, where the kernel has overlayfs and control groups of version 2.
 """
 
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +23,7 @@ from tests.conftest import SEARCH_PATH
 
 SYSTEMD = "/lib/systemd/systemd"
 NAMESPACES = ("--pid", "--mount", "--cgroup", "--uts", "--net")
+HOST_TOOLS = ("unshare", "nsenter")
 WAIT = 60.0  # seconds
 
 # The last unit of a shutdown. It never ends: systemd must not come to what it does after the last,
@@ -47,6 +50,11 @@ _TARGETS = {
 # this machine.
 CHANGED = ("etc", "usr/local", "var/lib", "var/log")
 OWN = ("etc/leasehold", "etc/systemd/system", "srv", "var/lib/leasehold")
+# SIOCSIFFLAGS and IFF_UP of netdevice(7).
+_LOOPBACK = (
+    "import fcntl, socket, struct;"
+    'fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh", b"lo", 1))'
+)
 _BOOT = """\
 set -e
 mount -t proc proc /proc
@@ -64,6 +72,7 @@ for name in {own}; do
     mkdir -p "{folder}/own/$name" "/$name"
     mount --bind "{folder}/own/$name" "/$name"
 done
+{python} -c '{loopback}'
 exec {systemd} --system --unit=multi-user.target --log-target=console --show-status=no
 """
 
@@ -119,6 +128,17 @@ class Booted:
     def property(self, unit: str, name: str) -> str:
         return self("systemctl", "show", "--value", "--property", name, unit)
 
+    def change(self, unit: str, text: str) -> None:
+        """Change a unit of this host by a drop-in, which comes after all others."""
+        name = unit if "." in unit else f"{unit}.service"
+        self.write(f"/etc/systemd/system/{name}.d/zz.conf", text)
+        self("systemctl", "daemon-reload")
+
+    def reaches(self, unit: str, state: str, *, other_than: str) -> None:
+        """Wait until a unit is in this state, as another process."""
+        until(lambda: self.property(unit, "MainPID") != other_than, lambda: self.log)
+        until(lambda: self.property(unit, "SubState") == state, lambda: self.log)
+
     def named(self, name: str) -> list[int]:
         """The processes with this name, by its own numbers."""
         return [int(pid) for pid in self("pgrep", "--exact", name, check=False).split()]
@@ -141,7 +161,12 @@ def booted() -> Iterator[Booted]:
     folder = Path(tempfile.mkdtemp(prefix="lh-host-", dir="/tmp"))
     _write_units(folder)
     script = _BOOT.format(
-        folder=folder, changed=" ".join(CHANGED), own=" ".join(OWN), systemd=SYSTEMD
+        folder=folder,
+        changed=" ".join(CHANGED),
+        own=" ".join(OWN),
+        python=sys.executable,
+        loopback=_LOOPBACK,
+        systemd=SYSTEMD,
     )
     with (folder / "log").open("w") as log:
         outer = subprocess.Popen(

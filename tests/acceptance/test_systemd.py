@@ -12,7 +12,7 @@ import pytest
 from host.worker import NAME as WORKER
 from leases import ids
 from leases.geometry import DEFAULT
-from tests.systemd_host import Booted, booted, until
+from tests.systemd_host import HOST_TOOLS, Booted, booted, until
 
 TOP = Path(__file__).parents[2]
 UNITS = TOP / "packaging" / "systemd"
@@ -27,14 +27,7 @@ require_watchdog = false
 directories = ["/srv/disks"]
 """
 
-TOOLS = ("systemd-analyze", "unshare", "nsenter", "pkill", "pidwait", "qemu-img")
-
-
-def changed(host: Booted, unit: str, text: str) -> None:
-    """Change a unit of this host by a drop-in, which comes after all others."""
-    name = unit if "." in unit else f"{unit}.service"
-    host.write(f"/etc/systemd/system/{name}.d/zz.conf", text)
-    host("systemctl", "daemon-reload")
+TOOLS = (*HOST_TOOLS, "systemd-analyze", "pkill", "pidwait", "qemu-img")
 
 
 @pytest.fixture
@@ -54,12 +47,6 @@ def begin(host: Booted, rate: str = "8M") -> str:
     job_id = host("leasehold", *submitted, "--source-format", "raw", "--limit", rate, "--quiet")
     until(lambda: show(host, job_id).get("bytes"), lambda: host.log)
     return job_id
-
-
-def reaches(host: Booted, state: str, *, other_than: str) -> None:
-    """Wait until the agent is in this state, as another process."""
-    until(lambda: host.property(AGENT, "MainPID") != other_than, lambda: host.log)
-    until(lambda: host.property(AGENT, "SubState") == state, lambda: host.log)
 
 
 def show(host: Booted, job_id: str) -> dict[str, Any]:
@@ -109,7 +96,7 @@ def test_a_copy_goes_on_while_the_agent_is_restarted_killed_and_stopped(host: Bo
     ):
         before = host.property(AGENT, "MainPID")
         host("systemctl", *what)
-        reaches(host, state, other_than=before)
+        host.reaches(AGENT, state, other_than=before)
         assert host.named(WORKER) == [worker], what
     assert host.property(WORKERS, "ActiveState") == "active"
     host("systemctl", "start", AGENT)
@@ -122,7 +109,7 @@ def test_a_copy_goes_on_while_the_agent_is_restarted_killed_and_stopped(host: Bo
 @pytest.mark.tools(*TOOLS)
 def test_an_agent_that_hangs_is_started_anew_and_the_copy_goes_on(host: Booted) -> None:
     domain(host)
-    changed(host, AGENT, "[Service]\nWatchdogSec=1\nTimeoutAbortSec=1\n")
+    host.change(AGENT, "[Service]\nWatchdogSec=1\nTimeoutAbortSec=1\n")
     host("systemctl", "start", AGENT)
     job_id = begin(host)
     [worker] = host.named(WORKER)
@@ -158,7 +145,7 @@ def test_to_stop_the_workers_ends_the_agent_and_every_copy_in_order(host: Booted
 @pytest.mark.tools(*TOOLS)
 def test_a_worker_that_does_not_end_in_time_is_killed_with_its_tools(host: Booted) -> None:
     sd_id = domain(host)
-    changed(host, WORKERS, "[Service]\nTimeoutStopSec=1\n")
+    host.change(WORKERS, "[Service]\nTimeoutStopSec=1\n")
     host("systemctl", "start", AGENT)
     job_id = begin(host)
     host("pkill", "--signal", "STOP", "--exact", WORKER)
@@ -179,8 +166,7 @@ def test_when_the_host_stops_copies_end_first_and_the_lockspace_is_left_in_order
     packaged = (UNITS / "sanlock.service.d" / "leasehold.conf").read_text().splitlines()
     [leave] = [line for line in packaged if line.startswith("ExecStop=")]
     # Without a watchdog: it would reset this machine. When it begins to stop it is told who lives.
-    changed(
-        host,
+    host.change(
         "sanlock",
         "[Service]\nEnvironment=SANLOCK_PRIVILEGED=0\nRuntimeDirectory=sanlock\nExecStart=\n"
         "ExecStart=/usr/sbin/sanlock daemon -w 0 -h 0 -l 0 -U root -G root -L -1 -S -1 -e %m\n"
