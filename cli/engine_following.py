@@ -33,18 +33,28 @@ class Following:
         self.row: Command = {}
 
     def info(self) -> dict[str, Any]:
-        """status, and where known stage, progress (percent), bytes, rate."""
-        row, progress = self.row, self.row.get("progress") or {}
-        told: dict[str, Any] = {"status": str(row.get("state", "pending"))}
-        if row.get("stage"):
-            told["stage"] = str(row["stage"])
-        if isinstance(percent := progress.get("percent"), int | float):
-            told["progress"] = int(percent)
-        if isinstance(bytes_ := progress.get("bytes"), int):
-            told["bytes"] = bytes_
-        if isinstance(rate := progress.get("rate"), int | float):
-            told["rate"] = rate
-        return told
+        """status, and where known stage, and how far its copy is."""
+        told: dict[str, Any] = {"status": str(self.row.get("state", "pending"))}
+        if stage := stage_of(self.row):
+            told["stage"] = stage
+        return {**told, **progress_of(self.row.get("progress") or {})}
+
+
+def stage_of(row: Command) -> str:
+    """What a job does, in words."""
+    name = str(row.get("stage") or "")
+    titles = {step.get("name"): str(step.get("title")) for step in row.get("steps") or ()}
+    undoing = "undoing: " if row.get("state") == "undoing" else ""
+    return f"{undoing}{titles.get(name, name)}"
+
+
+def progress_of(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """progress (percent), bytes, total_bytes, rate, eta: what is told of them."""
+    names = ("percent", "bytes", "total_bytes", "rate", "eta")
+    found = {name: facts[name] for name in names if isinstance(facts.get(name), int | float)}
+    if "percent" in found:
+        found["progress"] = int(found.pop("percent"))
+    return found
 
 
 async def followed(engine: Engine, session: Session, job: str, out: Output) -> Command:

@@ -9,6 +9,7 @@ import msgspec
 import trio
 
 from cli.engine_client import OURS, Engine, Session, read, told
+from cli.engine_following import progress_of
 from cli.engine_text import moment
 from cli.output import Output
 from cli.progress import line
@@ -122,13 +123,7 @@ def text_of(event: Event) -> str:
 
 
 def _progress(facts: Mapping[str, Any]) -> dict[str, Any]:
-    told: dict[str, Any] = {"status": str(facts.get("stage") or "running")}
-    if isinstance(percent := facts.get("percent"), int | float):
-        told["progress"] = int(percent)
-    for key in ("bytes", "rate"):
-        if isinstance(number := facts.get(key), int | float):
-            told[key] = number
-    return told
+    return {"status": str(facts.get("stage") or "running"), **progress_of(facts)}
 
 
 def entry(row: Mapping[str, Any]) -> str:

@@ -57,17 +57,19 @@ async def follow(job: Followed, said: deque[str], out: Output) -> None:
 
 
 class Lines:
-    """For logs: one line every few seconds, and only while there is something to tell."""
+    """For logs: one line every few seconds, and none while there is nothing new to tell."""
 
     def __init__(self, out: Output) -> None:
         self._out = out
         self._next = trio.current_time() + LINE_EVERY
+        self._last = ""
         self._clock = trio.lowlevel.current_clock().current_time
 
     def show(self, info: dict[str, Any]) -> None:
-        if self._clock() >= self._next:
-            self._next = self._clock() + LINE_EVERY
-            self._out.note(line(info))
+        now = self._clock()
+        if now >= self._next and (text := line(info)) != self._last:
+            self._next, self._last = now + LINE_EVERY, text
+            self._out.note(text)
 
     def say(self, text: str) -> None:
         self._out.note(text)

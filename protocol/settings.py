@@ -7,20 +7,31 @@ from typing import Annotated, Literal, TypeAlias, get_type_hints
 
 import msgspec
 
-Folder: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A/[^\x00-\x1f]*\Z")]
-MaybeFolder: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A(/[^\x00-\x1f]*)?\Z")]
-Uuid: TypeAlias = Annotated[
-    str, msgspec.Meta(pattern=r"\A[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
-]
+_FOLDER = r"\A/[^\x00-\x1f]*\Z"
+_MAYBE_FOLDER = r"\A(/[^\x00-\x1f]*)?\Z"
+_UUID = r"\A[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z"
 # HOST:PORT; an IPv6 address stands in brackets, * is every address of this host. A port above 65535
 # would silently be another one.
 _HOST = r"(\*|\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)"
 _PORT = r"(6553[0-5]|655[0-2]\d|65[0-4]\d\d|6[0-4]\d{3}|[0-5]?\d{1,4})"
-Address: TypeAlias = Annotated[str, msgspec.Meta(pattern=rf"\A{_HOST}:{_PORT}\Z")]
+_ADDRESS = rf"\A{_HOST}:{_PORT}\Z"
+_NAME = r"\A[A-Za-z0-9._-]{1,255}\Z"
 
-
+Folder: TypeAlias = Annotated[str, msgspec.Meta(pattern=_FOLDER)]
+MaybeFolder: TypeAlias = Annotated[str, msgspec.Meta(pattern=_MAYBE_FOLDER)]
+Uuid: TypeAlias = Annotated[str, msgspec.Meta(pattern=_UUID)]
+Address: TypeAlias = Annotated[str, msgspec.Meta(pattern=_ADDRESS)]
 # Storage lets hosts in by it.
-Name: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9._-]{1,255}\Z")]
+Name: TypeAlias = Annotated[str, msgspec.Meta(pattern=_NAME)]
+
+# What the patterns ask for, for people.
+MEANINGS = {
+    _FOLDER: "an absolute path",
+    _MAYBE_FOLDER: "an absolute path, or nothing",
+    _UUID: "a UUID in lower case",
+    _ADDRESS: "HOST:PORT",
+    _NAME: "1 to 255 letters, digits, dots, hyphens and underscores",
+}
 
 
 class Rate(int):

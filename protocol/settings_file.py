@@ -1,8 +1,8 @@
 """Reading a configuration: a TOML file, below the environment, below the command line.
 
 A variable of the environment is <PREFIX><SECTION>_<KEY>, such as LEASEHOLD_JOBS_CONCURRENCY; on
-the command line a setting is `section.key=value`. There a list is written with commas, a table as
-NAME=VALUE with commas, and `none` is nothing.
+the command line a setting is `section.key=value`. There a list is written with commas or as in the
+file, a table as NAME=VALUE with commas, and `none` is nothing.
 """
 
 import os
@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 import msgspec
 
 from protocol.errors import BadParameter
-from protocol.settings import Rate, Seconds, Section, sections
+from protocol.settings import MEANINGS, Rate, Seconds, Section, sections
 from protocol.sizes import parse_rate
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -105,6 +105,8 @@ def _value(
         raise BadParameter(f"{section}.{key}", f"no such setting (in {origin})")
     try:
         if get_origin(kind) is tuple:
+            if text.lstrip().startswith("["):
+                return _list(text)
             words = [one.strip() for one in text.split(",") if one.strip()]
             numbers = get_args(kind)[0] is float
             return msgspec.convert(words, list[float], strict=False) if numbers else words
@@ -115,8 +117,16 @@ def _value(
             return None
         return msgspec.convert(text, kind, strict=False, dec_hook=_hook)
     except (msgspec.ValidationError, BadParameter) as e:
-        reason = e.reason if isinstance(e, BadParameter) else str(e)
+        reason = e.reason if isinstance(e, BadParameter) else _in_words(str(e))
         raise BadParameter(f"{section}.{key}", f"{reason} (in {origin})") from None
+
+
+def _list(text: str) -> Any:
+    """A list as in the file. Raises BadParameter."""
+    try:
+        return tomllib.loads(f"list = {text}")["list"]
+    except (tomllib.TOMLDecodeError, RecursionError) as e:
+        raise BadParameter("list", str(e)) from None
 
 
 def _checked(
@@ -161,7 +171,14 @@ def _place(message: str) -> tuple[str, str]:
     name = re.sub(r"\[.*", "", name)
     if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", reason, re.DOTALL):
         return f"{name}.{unknown[1]}".lstrip("."), "no such setting"
-    return name, reason
+    return name, _in_words(reason)
+
+
+def _in_words(reason: str) -> str:
+    """Without the patterns of ours that are in it."""
+    for pattern, meaning in MEANINGS.items():
+        reason = reason.replace(f"`str` matching regex {pattern!r}", meaning)
+    return reason
 
 
 def line_of(text: str, name: str) -> int | None:

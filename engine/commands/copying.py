@@ -17,7 +17,7 @@ from engine.commands import verdicts
 from engine.commands.attaching import SILENCE
 from engine.commands.ends import Ends, source_message, target_message, watch
 from engine.commands.leasing import lease_of
-from engine.commands.run import Run
+from engine.commands.run import Progress, Run
 from engine.commands.stage import NoVerdict
 from engine.db import jobs, schema
 from engine.judgement import End, Verdict, Watch
@@ -159,9 +159,10 @@ async def _verdict(run: Run, ends: Ends) -> Verdict:
 
 def _heard(run: Run, looked: Looked) -> None:
     info = looked.info
-    percent, copied, rate = (_number(info.get(name)) for name in ("progress", "bytes", "rate"))
+    percent, rate, eta = (_number(info.get(name)) for name in ("progress", "rate", "eta"))
+    copied, total = (_number(info.get(name)) for name in ("bytes", "total_bytes"))
     if percent is not None:
-        run.report(percent, None if copied is None else int(copied), rate)
+        run.report(Progress(percent, _whole(copied), rate, _whole(total), eta))
 
 
 async def _write_progress(run: Run) -> None:
@@ -183,6 +184,10 @@ async def _write_progress(run: Run) -> None:
                 )
             )
             written = now
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
 
 
 def _number(value: object) -> float | None:

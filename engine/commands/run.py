@@ -1,7 +1,7 @@
 """One command that runs, as its stages see it."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 import trio
@@ -14,11 +14,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Progress:
-    """percent: 0.0 to 100.0. bytes: copied so far. rate: bytes per second. None: not known."""
+    """percent: 0.0 to 100.0. bytes: copied so far, of total_bytes. rate: bytes per second. eta:
+    seconds left. None: not known."""
 
     percent: float | None = None
     bytes: int | None = None
     rate: float | None = None
+    total_bytes: int | None = None
+    eta: float | None = None
 
 
 @dataclass
@@ -70,10 +73,8 @@ class Run:
         taken, self._together = self._together, []
         return taken
 
-    def report(
-        self, percent: float | None, bytes: int | None = None, rate: float | None = None
-    ) -> None:
+    def report(self, progress: Progress) -> None:
         """How far the job of this command is; neither waits nor fails."""
-        self.progress = Progress(percent, bytes, rate)
-        told = {"percent": percent, "bytes": bytes, "rate": rate, "stage": self.stage}
+        self.progress = progress
+        told = {**asdict(progress), "stage": self.stage}
         self.services.tell("job.progress", self.id, told)

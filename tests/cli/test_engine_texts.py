@@ -5,6 +5,8 @@ from typing import Any
 
 import httpx
 import pytest
+import trio
+from trio.testing import MockClock
 
 from cli import exits
 from cli.engine_client import read
@@ -13,6 +15,7 @@ from cli.engine_objects import domain_id, number, rows_of, size, text
 from cli.engine_text import job_text, kept_text
 from cli.engine_watching import entry, events, text_of
 from cli.output import Output
+from cli.progress import LINE_EVERY, Lines, line
 from protocol.errors import ConnectionLost
 from protocol.reported import Reported
 
@@ -113,6 +116,27 @@ def test_the_progress_of_a_job_is_what_is_known_of_it() -> None:
         **{"status": "running", "stage": "copy"},
         **{"progress": 12, "bytes": 5, "rate": 1.5},
     }
+    following.row["progress"] |= {"total_bytes": 50, "eta": 30.0}
+    assert line(following.info()) == "copy 12%, 5 of 50, 1/s, 0:00:30 left"
+
+
+def test_what_a_job_does_is_told_in_words() -> None:
+    steps = [{"name": "lease", "title": "creating the lease"}]
+    following = Following("x")
+    following.row = {"state": "running", "stage": "lease", "steps": steps}
+    assert following.info()["stage"] == "creating the lease"
+    following.row["state"] = "undoing"
+    assert following.info()["stage"] == "undoing: creating the lease"
+
+
+async def test_a_log_is_told_what_is_new_and_nothing_twice(
+    capfd: pytest.CaptureFixture[str], autojump_clock: MockClock
+) -> None:
+    lines = Lines(Output())
+    for stage in ("creating", "creating", "copying"):
+        await trio.sleep(LINE_EVERY)
+        lines.show({"status": "running", "stage": stage})
+    assert capfd.readouterr().err == "leasehold: creating\nleasehold: copying\n"
 
 
 def test_a_job_is_shown_with_its_steps_and_its_story() -> None:

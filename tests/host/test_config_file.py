@@ -104,6 +104,28 @@ def test_what_is_wrong_in_the_environment_is_told_with_the_variable(
     assert f"(in {variable})" in caught.value.reason
 
 
+def test_a_list_of_the_command_line_may_be_written_as_in_the_file() -> None:
+    assert load(None, {}, {"storage.mounts": '["/a", "/b,c"]'}).storage.mounts == ("/a", "/b,c")
+    with pytest.raises(BadParameter, match="the command line"):
+        load(None, {}, {"storage.mounts": '["/a'})
+    with pytest.raises(BadParameter, match="Expected `str`, got `int`"):
+        load(None, {}, {"storage.mounts": "[1]"})
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "expected"),
+    [
+        ("storage.mounts", "relative", "Expected an absolute path"),
+        ("listen.tls", "*", "Expected HOST:PORT"),
+        ("identity.hardware_id", "x", "Expected a UUID in lower case"),
+    ],
+)
+def test_what_a_text_must_be_is_told_in_words(setting: str, value: str, expected: str) -> None:
+    with pytest.raises(BadParameter) as caught:
+        load(None, {}, {setting: value})
+    assert caught.value.reason == f"{expected} (in the command line)"
+
+
 @pytest.mark.parametrize("setting", ["jobs.x", "x.y", "jobs", ""])
 def test_a_setting_of_the_command_line_that_is_none_is_refused(setting: str) -> None:
     with pytest.raises(BadParameter, match="the command line"):

@@ -1,5 +1,6 @@
 """Commands as they are: state, error, verdict, progress, steps; abort, resolve, clear."""
 
+from dataclasses import asdict
 from typing import Any
 
 import msgspec
@@ -15,11 +16,14 @@ from engine.rest.settings import PAGE
 
 
 class ProgressTold(msgspec.Struct, frozen=True):
-    """percent: 0 to 100. rate: bytes per second. None: not known."""
+    """percent: 0 to 100. bytes: of total_bytes. rate: bytes per second. eta: seconds left. None:
+    not known."""
 
     percent: float | None = None
     bytes: int | None = None
     rate: float | None = None
+    total_bytes: int | None = None
+    eta: float | None = None
 
 
 class StepTold(msgspec.Struct, frozen=True):
@@ -91,9 +95,7 @@ async def command_told(api: Api, id: str) -> CommandTold:
     made = steps(id, kind.stages if kind is not None else (), lines)
     return msgspec.structs.replace(
         told(row),
-        progress=None
-        if progress is None
-        else ProgressTold(progress.percent, progress.bytes, progress.rate),
+        progress=None if progress is None else ProgressTold(**asdict(progress)),
         steps=[
             StepTold(one.name, one.title, one.status, one.started, one.ended, one.error)
             for one in made
