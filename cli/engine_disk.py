@@ -8,6 +8,7 @@ from cli.command import command, group, stoppable
 from cli.engine_client import Engine, reaching
 from cli.engine_parameters import DISK, DOMAIN, Disk, To, Watch, domain_names
 from cli.output import Output
+from cli.parameters import Limit
 
 if TYPE_CHECKING:
     from cli.engine_client import Session
@@ -64,7 +65,7 @@ async def add(
         row = await session.post(f"{OVIRT}/disks", body)
         if watch:
             row = await _settled(session, row, out)
-    out.result(row, f"disk {row['id']} is {row['status']}")
+    out.result(row, f"disk {name} is {row['status']}, {row['id']}")
     return 0 if row.get("status") != "illegal" else 1
 
 
@@ -170,6 +171,7 @@ async def copy(
             metavar="TEXT", help="With the same one a request that is repeated copies once."
         ),
     ] = None,
+    limit: Limit = None,
     watch: Watch = False,
 ) -> int:
     """Copy a disk to a storage domain. Prints the ids of the copy and of the job.
@@ -179,6 +181,7 @@ async def copy(
     from cli.engine_client import OVIRT
     from cli.engine_objects import found
 
+    rate = _rate(limit)
     async with engine.connected() as session:
         row = await found(session, "disks", disk)
         target = await found(session, "storagedomains", to)
@@ -186,6 +189,7 @@ async def copy(
             "storage_domain": {"id": target["id"]},
             "disk": {"name": name} if name else None,
             "verify": verify,
+            "limit": rate,
         }
         path = f"{OVIRT}/disks/{row['id']}/copy"
         answer = await session.post(path, body, correlation_id=correlation_id)
@@ -195,7 +199,9 @@ async def copy(
 @command(app, "move", example=f"engine disk move {DISK} --to {DOMAIN} --watch")
 @reaching
 @stoppable
-async def move(out: Output, engine: Engine, disk: Disk, *, to: To, watch: Watch = False) -> int:
+async def move(
+    out: Output, engine: Engine, disk: Disk, *, to: To, limit: Limit = None, watch: Watch = False
+) -> int:
     """Move a disk to another storage domain: it is copied, compared, and then removed there.
 
     Ctrl-C ends the watching; the job goes on.
@@ -203,12 +209,20 @@ async def move(out: Output, engine: Engine, disk: Disk, *, to: To, watch: Watch 
     from cli.engine_client import OVIRT
     from cli.engine_objects import found
 
+    rate = _rate(limit)
     async with engine.connected() as session:
         row = await found(session, "disks", disk)
         target = await found(session, "storagedomains", to)
-        body = {"storage_domain": {"id": target["id"]}}
+        body = {"storage_domain": {"id": target["id"]}, "limit": rate}
         answer = await session.post(f"{OVIRT}/disks/{row['id']}/move", body)
         return await begun(engine, session, answer, f"moved disk {disk} to {to}", out, watch=watch)
+
+
+def _rate(limit: str | None) -> int | None:
+    """Raises BadParameter (1000)."""
+    from cli.sizes import parse_rate
+
+    return None if limit is None else parse_rate(limit, "--limit")
 
 
 async def begun(

@@ -55,8 +55,10 @@ def test_a_disk_goes_its_way_from_add_to_remove(site: Estate, cli: EngineCli) ->
     assert ["web", "ok", "1.00G", "array", made["id"]] in map(str.split, listed.splitlines())
     grown = ok(cli("disk", "extend", "web", "--size", "2G", "--watch", "--json")).json
     assert grown["provisioned_size"] == str(2 << 30)
-    moved = ok(cli("disk", "move", "web", "--to", "array2", "--watch", "--json")).json
+    move = ("disk", "move", "web", "--to", "array2", "--limit", "2G", "--watch", "--json")
+    moved = ok(cli(*move)).json
     assert (moved["state"], moved["disk"]) == ("succeeded", made["id"])
+    assert moved["spec"]["limit"] == 2 << 30
     assert "array2" in ok(cli("disk", "show", made["id"])).out
     assert ok(cli("disk", "remove", "web", "--watch")).out.startswith("removed disk web")
     assert ok(cli("disk", "list", "--json")).json == {"disks": []}
@@ -94,6 +96,7 @@ def test_a_copy_with_the_same_correlation_id_is_one_copy(site: Estate, cli: Engi
         (("disk", "show", NOBODY), 3, "NoSuchObject"),
         (("disk", "remove", 'a"b'), 3, "NoSuchObject"),
         (("disk", "copy", NOBODY, "--to", "array2"), 3, "NoSuchObject"),
+        (("disk", "copy", NOBODY, "--to", "array2", "--limit", "0"), 2, "BadParameter"),
         (("disk", "add", "x", "--domain", "nowhere", "--size", "1G"), 3, "NoSuchObject"),
         (("disk", "add", "x", "--domain", "array", "--size", "much"), 2, "BadParameter"),
         (("disk", "add", "", "--domain", "array", "--size", "1G"), 2, "BadParameter"),
