@@ -13,6 +13,8 @@ import uuid
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 import trio
@@ -275,9 +277,10 @@ async def _connect(address: Address, timeout: float, *, events: bool) -> Client:
         client = Client(stream, address)
         try:
             await client.begin(events=events)
-        except (trio.BrokenResourceError, BrokenFrame) as e:
+        except (trio.BrokenResourceError, BrokenFrame, CannotConnect) as e:
             await trio.aclose_forcefully(stream)
-            raise CannotConnect(str(address), str(e.__cause__ or e)) from None
+            reason = e.reason if isinstance(e, CannotConnect) else str(e.__cause__ or e)
+            raise CannotConnect(str(address), _explained(address, reason)) from None
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise
@@ -301,6 +304,23 @@ async def _open(address: Address) -> trio.abc.Stream:
         return await trio.open_tcp_stream(address.host, address.port)
     except OSError as e:
         raise CannotConnect(str(address), str(e)) from None
+
+
+def _explained(address: Address, reason: str) -> str:
+    """A host that refuses our certificate cannot say so: the connection just ends."""
+    if not isinstance(address, TlsAddress):
+        return reason
+    from cryptography import x509  # noqa: PLC0415 - it takes longer than the connection does
+
+    ours = x509.load_pem_x509_certificate(Path(address.certificate).read_bytes())
+    now = datetime.now(UTC)
+    if now > ours.not_valid_after_utc:
+        state = f"has expired on {ours.not_valid_after_utc:%Y-%m-%d}"
+    elif now < ours.not_valid_before_utc:
+        state = f"is not valid before {ours.not_valid_before_utc:%Y-%m-%d}: look at the clock"
+    else:
+        return reason
+    return f"the certificate {address.certificate} {state} ({reason})"
 
 
 def _context(address: TlsAddress) -> ssl.SSLContext:

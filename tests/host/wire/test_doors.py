@@ -233,9 +233,10 @@ async def test_a_certificate_that_is_no_good_is_refused(
 ) -> None:
     site, _ = sites
     async with tls(site) as port, connected(site.client(port, "engine")) as other:
-        with pytest.raises(CannotConnect):
+        with pytest.raises(CannotConnect) as caught:
             async with connected(site.client(port, name)):
                 pass
+        assert ("has expired on" in caught.value.reason) == (name == "expired")
         assert await other.call("x")
 
 
