@@ -10,7 +10,7 @@ import stat
 
 from endpoints.url import NetworkUrl
 from processes import qemu_img
-from processes.qemu_img import Node
+from processes.image_node import Node
 from protocol.errors import BadOutput, ToolFailed
 
 LOOK = 1 << 20  # bytes at the beginning of what does not tell: a disk in use begins with a table

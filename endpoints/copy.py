@@ -17,7 +17,7 @@ from endpoints.watchdog import STALL_TIME, Watchdog
 from jobs.progress import Progress, Report
 from processes import allocation, nbd, qemu_img
 from processes.allocation import Allocation
-from processes.qemu_img import Node
+from processes.image_node import Node
 from processes.tool import TERM_WAIT
 from protocol.errors import BadOutput, FlushFailed, ToolFailed, ToolStalled, VerifyFailed
 

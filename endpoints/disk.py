@@ -15,7 +15,7 @@ from endpoints.locks import Lock, Mode
 from endpoints.unshrunk import lengths
 from endpoints.url import IscsiUrl, NbdUnixUrl, NbdUrl, NetworkUrl, PathUrl, RbdUrl, Url
 from processes import nbd, qemu_img
-from processes.qemu_img import Node
+from processes.image_node import Node
 from protocol.errors import (
     CannotConnect,
     ImageMissing,

@@ -9,7 +9,7 @@ import trio
 
 from endpoints.disk import Disk, NewFile, identity
 from processes import qemu_img
-from processes.qemu_img import Node
+from processes.image_node import Node
 from protocol.errors import ImageRefused
 from protocol.messages import Format
 

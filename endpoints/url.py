@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from processes.nbd import unix_uri
-from processes.qemu_img import SECRET, Node
+from processes.image_node import SECRET, Node
+from processes.nbd_url import unix_uri
 from protocol.errors import BadParameter
 
 URL_LIMIT = 4096
@@ -118,7 +118,7 @@ class IscsiUrl:
     def node(self) -> Node:
         portal = f"{_bracketed(self.host)}:{self.port}"
         at = {"transport": "tcp", "portal": portal, "target": self.target, "lun": self.lun}
-        # The secret's key has the path of its file: see processes.qemu_img.secrets.
+        # The secret's key has the path of its file: see processes.image_node.secrets.
         known = {SECRET if key == "password-file" else key: value for key, value in self.options}
         return {"driver": "iscsi", **at, **known}
 

@@ -7,14 +7,15 @@ import re
 import socket
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from urllib.parse import quote
 
 import msgspec
 import trio
 
 from processes.failure import tool_error
+from processes.image_node import Node, ref, secrets
+from processes.nbd_url import unix_uri
 from processes.private_folder import private_folder
-from processes.qemu_img import INSPECT, TICK, Moved, Node, ref, secrets, throttled
+from processes.qemu_img import INSPECT, TICK, Moved, throttled
 from processes.tool import BACKGROUND, TERM_WAIT, Tool, run, spawned
 from protocol.errors import BadOutput, CannotConnect, FlushFailed, ToolFailed, ToolStalled
 
@@ -38,11 +39,6 @@ class Export(msgspec.Struct, frozen=True, rename="kebab"):
 
 class _Answer(msgspec.Struct, frozen=True):
     exports: list[Export]
-
-
-def unix_uri(path: str, export: str = "") -> str:
-    """The url of an export of a server on a unix socket."""
-    return f"nbd+unix:///{quote(export, safe='')}?socket={quote(path, safe='/')}"
 
 
 async def info(uri: str) -> Export:

@@ -5,10 +5,8 @@ no name that stands in an image is followed, and no option hides in a file name.
 Source: qemu-img(1); block nodes as in QEMU's QAPI schema, BlockdevOptions.
 """
 
-import hashlib
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +14,13 @@ import msgspec
 import trio
 
 from processes.allocation import Allocation
+from processes.image_node import Node, ref, secrets
 from processes.private_folder import private_folder
 from processes.tool import BACKGROUND, Limits, run, spawned
 from protocol.errors import BadOutput, ToolFailed, ToolStalled
 
-Node = Mapping[str, Any]
-
 # What looking at an image may cost: a crafted one must not take the host down.
 INSPECT = Limits(cpu=30, memory=1 << 30, seconds=60)
-SECRET = "password-secret"  # of a node of ours: the path of a file that holds the secret, no more
 BLANK_SECONDS = 10.0  # what takes longer to find out than that saves nothing
 MAP_SECONDS = 300.0
 MAP = Limits(cpu=120, memory=1 << 30, seconds=MAP_SECONDS)
@@ -106,37 +102,6 @@ class Flags:
         if self.bitmaps:
             flags += ["--bitmaps", "--skip-broken-bitmaps"]
         return flags
-
-
-def ref(node: Node) -> str:
-    """The node as one argument; begins with `json:`, so it is never taken for an option."""
-    return "json:" + json.dumps(_with_ids(node))
-
-
-def secrets(*nodes: Node) -> list[str]:
-    """The arguments that make a tool read the secrets of nodes, each from its file."""
-    paths = sorted({path for node in nodes for path in _secret_files(node)})
-    found = [f"secret,id={_id(path)},file={path.replace(',', ',,')}" for path in paths]
-    return [word for one in found for word in ("--object", one)]
-
-
-def _secret_files(node: Node) -> Iterator[str]:
-    for key, value in node.items():
-        if key == SECRET:
-            yield value
-        elif isinstance(value, Mapping):
-            yield from _secret_files(value)
-
-
-def _with_ids(node: Node) -> dict[str, Any]:
-    """QEMU's own form: there, a secret is named by the id of an object."""
-    inner = {key: _with_ids(value) for key, value in node.items() if isinstance(value, Mapping)}
-    named = {SECRET: _id(node[SECRET])} if SECRET in node else {}
-    return {**node, **inner, **named}
-
-
-def _id(path: str) -> str:
-    return f"secret-{hashlib.sha256(path.encode()).hexdigest()[:16]}"
 
 
 async def info(node: Node) -> ImageInfo:

@@ -2,21 +2,44 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
+from processes import guard
 from processes.failure import tool_error
-from protocol.errors import BadOutput, ToolMissing, ToolStalled
+from processes.guard import (
+    BACKGROUND,
+    FOLDERS,
+    NO_LIMITS,
+    NORMAL,
+    Limits,
+    Priority,
+    find,
+    guarded,
+)
+from protocol.errors import BadOutput, ToolStalled
+
+__all__ = [
+    "BACKGROUND",
+    "FOLDERS",
+    "NORMAL",
+    "NO_LIMITS",
+    "PYTHON",
+    "TERM_WAIT",
+    "Limits",
+    "Priority",
+    "Tool",
+    "find",
+    "run",
+    "spawned",
+]
 
 TERM_WAIT = 2.0  # seconds between SIGTERM and SIGKILL
 PIECE_LIMIT = 4096  # characters of one line of progress
@@ -25,49 +48,8 @@ OUTPUT_LIMIT = 1 << 20
 CHUNK = 1 << 16
 FIRST_GLANCE = 0.01  # seconds
 
-# What to tell the user to install, per tool (Debian's names).
-PACKAGES = {"qemu-img": "qemu-utils", "qemu-nbd": "qemu-utils", "qemu-io": "qemu-utils"}
-PACKAGES |= {"nbdcopy": "libnbd-bin", "nbdinfo": "libnbd-bin"}
-PACKAGES |= {"tgtadm": "tgt", "ceph": "ceph-common", "rbd": "ceph-common"}
-FOLDERS = "/usr/sbin:/sbin"  # with the tools of storage; not on the PATH of a user
-
-# Essential in every Debian, wherever PATH may point.
-_SETPRIV = "/usr/bin/setpriv"
-_IONICE = "/usr/bin/ionice"
-_NICE = "/usr/bin/nice"
-_BASH = "/bin/bash"
-PARENT_GONE = 125
-IDLE = 3  # the I/O class that has no levels, ionice(1)
-_KEPT = ("PATH", "HOME", "TMPDIR", "SANLOCK_RUN_DIR")  # of the environment
 PYTHON = os.path.realpath(sys.executable)
 _LINE_END = re.compile(rb"[\r\n]+")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a tool may use; None is unlimited.
-
-    cpu: seconds of processor time. memory: bytes of address space. seconds: time by the clock.
-    """
-
-    cpu: int | None = None
-    memory: int | None = None
-    seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class Priority:
-    """nice: 0..19. io_class: 0 leave, 2 best effort, 3 idle (ionice(1)). io_level: 0..7."""
-
-    nice: int = 0
-    io_class: int = 0
-    io_level: int = 0
-
-
-NO_LIMITS = Limits()
-NORMAL = Priority()
-# A copy must not take the disk from the virtual machines beside it.
-BACKGROUND = Priority(nice=10, io_class=2, io_level=7)
 
 
 class Tool:
@@ -228,16 +210,6 @@ class Tool:
             self._stdout.close()
 
 
-def find(tool: str) -> str:
-    """The absolute path of a tool on PATH, or of an administrator's.
-
-    Raises ToolMissing, naming its package.
-    """
-    if path := shutil.which(tool) or shutil.which(tool, path=FOLDERS):
-        return os.path.abspath(path)
-    raise ToolMissing(tool, PACKAGES.get(tool, tool))
-
-
 @asynccontextmanager
 async def spawned(
     argv: Sequence[str],
@@ -258,8 +230,7 @@ async def spawned(
     kept up to a bound, and secrets never belong into `argv`: everybody can read it.
     `limits.seconds` is not looked at here: see `run`.
     """
-    path = find(argv[0])
-    command = [*_guard(limits, priority), path, *argv[1:]]
+    command = guarded(argv, limits, priority)
     errors, errors_in = os.pipe2(os.O_CLOEXEC)
     # Not blocking at either end: a tool that prints more than the pipe holds must not hang.
     os.set_blocking(errors, False)
@@ -274,7 +245,7 @@ async def spawned(
                 stdout=subprocess.PIPE,
                 stderr=errors_in,
                 pass_fds=inherit,
-                env={**_environment(), **environment},
+                env={**guard.environment(), **environment},
                 cwd=cwd,
                 start_new_session=True,  # Ctrl-C at the terminal is for us, not for the tool
             )
@@ -333,34 +304,6 @@ def _input(content: bytes) -> Iterator[int]:
         yield file.fileno()
 
 
-def _guard(limits: Limits, priority: Priority) -> list[str]:
-    """What starts the tool: the signal at our death, priorities, then the guard."""
-    command = [_SETPRIV, "--pdeathsig", "KILL"]
-    if priority.io_class:
-        level = ["-n", str(priority.io_level)] if priority.io_class != IDLE else []
-        command += [_IONICE, "-t", "-c", str(priority.io_class), *level]
-    if priority.nice:
-        command += [_NICE, "-n", str(priority.nice)]
-    # -p: nothing in the environment is run.
-    return [*command, _BASH, "-p", "-c", _script(limits), "guard", str(os.getpid())]
-
-
-def _script(limits: Limits) -> str:
-    """The guard: ends unless its parent, $1, lives still; else becomes the tool.
-
-    setpriv has asked for the signal at the parent's death. One that died before that is noticed by
-    this look, one that dies after it by the signal, which is kept across execve. The tool and its
-    arguments are the rest, never looked at. Messages of a tool begin with its bare name, hence -a.
-    Source: prctl(2), PR_SET_PDEATHSIG; bash(1), PPID, ulimit and exec.
-    """
-    look = f'[ $PPID = "$1" ] || exit {PARENT_GONE}; shift; unset PWD OLDPWD; '
-    if limits.cpu:
-        look += f"ulimit -t {limits.cpu:d} && "
-    if limits.memory:
-        look += f"ulimit -v {limits.memory >> 10:d} && "  # KiB
-    return look + 'exec -a "${1##*/}" -- "$@"'
-
-
 def _adopted(name: str, popen: subprocess.Popen[bytes], errors: int, term_wait: float) -> Tool:
     try:
         return Tool(name, popen, errors, term_wait)
@@ -368,12 +311,6 @@ def _adopted(name: str, popen: subprocess.Popen[bytes], errors: int, term_wait: 
         with popen:  # closes its pipe and waits
             popen.kill()
         raise
-
-
-def _environment() -> dict[str, str]:
-    """A small, known environment: messages are read by us, so they must be in English."""
-    kept = {k: os.environ[k] for k in _KEPT if k in os.environ}
-    return {"PATH": os.defpath, **kept, "LC_ALL": "C.UTF-8", "TMPDIR": tempfile.gettempdir()}
 
 
 def _text(data: bytes) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from engine.adapters import program
+from engine.adapters import program, waiting
 from engine.adapters.adapter import Adapter, Created, Stats, VolumeInfo
 from engine.adapters.ceph_fence import Fence
 from engine.adapters.connections import Connection, key_of
@@ -347,7 +347,7 @@ def adapter(options: Options, stack: ExitStack) -> Adapter:
 
 def main() -> int:
     with ExitStack() as stack:
-        return program.main(Options, partial(adapter, stack=stack))
+        return program.main(Options, partial(adapter, stack=stack), waiting.finished)
 
 
 if __name__ == "__main__":

@@ -16,12 +16,12 @@ from typing import Any
 
 import msgspec
 
-from engine.adapters import program, sparse_file
+from engine.adapters import blocking, program, sparse_file
 from engine.adapters.connections import Connection, key_of
 from engine.adapters.file_volumes import FileVolumes
 from processes import qemu_nbd
-from processes.nbd import unix_uri
-from processes.qemu_img import Node
+from processes.image_node import Node
+from processes.nbd_url import unix_uri
 from protocol.managed import ConnectionInfo, Connector
 
 EXPORT = "vol"
@@ -59,13 +59,13 @@ class FileAdapter(FileVolumes):
             self._files.connections(volume).put(connection)
         socket = connection.facts["socket"]
         if not qemu_nbd.servers(socket):
-            await qemu_nbd.serve(_node(disk), socket, EXPORT)
+            qemu_nbd.serve(_node(disk), socket, EXPORT)
         data = {"url": unix_uri(socket, EXPORT), "volume_id": volume, "size": disk.stat().st_size}
         return ConnectionInfo("file", data, adapter="file")
 
     async def _cut(self, volume: str, connection: Connection) -> None:
         socket = connection.facts["socket"]
-        await qemu_nbd.end(socket)
+        qemu_nbd.end(socket)
         sparse_file.sync(self._files.disk(volume))
         folder = Path(socket).parent
         if folder.name.startswith(_SHORT):
@@ -84,7 +84,7 @@ def _node(disk: Path) -> Node:
 
 
 def main() -> int:
-    return program.main(Options, FileAdapter)
+    return program.main(Options, FileAdapter, blocking.finished)
 
 
 if __name__ == "__main__":

@@ -9,14 +9,12 @@ input has a JSON object of further driver options; else the variable ADAPTER_SEC
 """
 
 import os
-import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
-import trio
 
 from engine.adapters.adapter import Adapter
 from engine.adapters.commands import COMMANDS
@@ -26,38 +24,24 @@ OK, FAILED = 0, 1
 INPUT_LIMIT = 1 << 20
 SECRETS = "ADAPTER_SECRETS"  # of the environment
 FROM_STDIN = "stdin"
+Finished: TypeAlias = Callable[[Coroutine[Any, Any, str]], str]
 _T = TypeVar("_T", bound=msgspec.Struct)
 
 
-def main(options: type[_T], adapter: Callable[[_T], Adapter]) -> int:
+def main(options: type[_T], adapter: Callable[[_T], Adapter], finished: Finished) -> int:
     """Run the command of sys.argv; the exit status.
 
-    options: of the driver, all of them; unknown ones are ignored.
+    options: of the driver, all of them; unknown ones are ignored. finished: that of
+    engine.adapters.waiting, or of blocking.
     """
     try:
-        line = trio.run(_until_terminated, sys.argv, options, adapter)
+        line = finished(answer(sys.argv, options, adapter))
         status = OK
     except (Error, OSError) as e:
         line, status = _error(e), FAILED
     with suppress(BrokenPipeError):
         os.write(sys.stdout.fileno(), f"{line}\n".encode())
     return status
-
-
-async def _until_terminated(
-    argv: Sequence[str], options: type[_T], adapter: Callable[[_T], Adapter]
-) -> str:
-    """As `answer`. SIGTERM ends the tools first: nothing of a command goes on without it."""
-
-    async def wait() -> None:
-        with trio.open_signal_receiver(signal.SIGTERM) as signals:
-            async for _ in signals:
-                scope.cancel()
-
-    with trio.CancelScope() as scope:
-        trio.lowlevel.spawn_system_task(wait)  # not in a nursery, which would wrap every error
-        return await answer(argv, options, adapter)
-    raise ManagedStorageFailed("the command was ended by SIGTERM")
 
 
 async def answer(argv: Sequence[str], options: type[_T], adapter: Callable[[_T], Adapter]) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 import trio
 
-from engine.adapters import program, sparse_file
+from engine.adapters import program, sparse_file, waiting
 from engine.adapters.connections import Connection, key_of
 from engine.adapters.file_volumes import FileVolumes
 from processes.tgtadm import LUN, SOCKET, Target, Tgtd, busy, missing, taken
@@ -170,7 +170,7 @@ def _unit_facts(volume: str) -> dict[str, str]:
 
 
 def main() -> int:
-    return program.main(Options, TgtAdapter)
+    return program.main(Options, TgtAdapter, waiting.finished)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,13 @@ import hashlib
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import msgspec
-import trio
 
-from host.helpers import connector, file, iscsi, local, os_brick, rbd
 from host.helpers.failure import Failed, Unsure
 from leases.steps import reached
 from protocol.errors import Error
@@ -24,6 +23,7 @@ from protocol.managed import ConnectionInfo
 INPUT_LIMIT = 1 << 20
 ACCESS = "LEASEHOLD_MANAGED_ACCESS"
 DEFAULT_ACCESS = "/run/leasehold/managedvolumes"  # for callers that name no folder
+_T = TypeVar("_T")
 USAGE = "one of connector_info, attach, detach; the latter two read JSON from standard input"
 
 
@@ -51,7 +51,13 @@ class _Detach(msgspec.Struct, frozen=True):
     attachment: dict[str, Any] | None = None
 
 
-_OURS: dict[str, Helper] = {"file": file, "iscsi": iscsi, "rbd": rbd, "local": local}
+# A copy starts four helpers: each imports what it needs and no more. The modules of our drivers:
+_OURS = {name: f"host.helpers.{name}" for name in ("file", "iscsi", "rbd", "local")}
+_AT_ONCE = ("file", "local")  # wait for nothing, so that they need no trio
+if TYPE_CHECKING:
+    from host.helpers import file, iscsi, local, rbd
+
+    _HELPERS: tuple[Helper, ...] = (file, iscsi, rbd, local)
 
 
 def default() -> None:
@@ -77,7 +83,7 @@ def for_rbd() -> None:
 def _ended(only: str | None) -> int:
     """Do what the command line says; the exit status. only: the one driver of this program."""
     try:
-        answer = trio.run(_done, sys.argv[1:], only)
+        answer = _done(sys.argv[1:], only)
         sys.stdout.write(msgspec.json.encode(answer).decode())
         sys.stdout.flush()
     except (Failed, Error, OSError) as e:
@@ -92,14 +98,15 @@ def _ended(only: str | None) -> int:
     return 0
 
 
-async def _done(arguments: list[str], only: str | None) -> dict[str, Any]:
+def _done(arguments: list[str], only: str | None) -> dict[str, Any]:
     if arguments == ["connector_info"]:
-        return await connector.info()
+        told: dict[str, Any] = _waited_for(import_module("host.helpers.connector").info())
+        return told
     if arguments == ["attach"]:
         connection = _read(ConnectionInfo)
         helper, access = _helper(connection, only), _access(connection)
         reached("helper-attach", "begun")
-        answer = await helper.attach(connection.data, access)
+        answer = _finished(helper.attach(connection.data, access), connection)
         reached("helper-attach", "done")
         return answer
     if arguments == ["detach"]:
@@ -107,10 +114,29 @@ async def _done(arguments: list[str], only: str | None) -> dict[str, Any]:
         connection = message.connection_info
         helper, access = _helper(connection, only), _access(connection)
         reached("helper-detach", "begun")
-        await helper.detach(connection.data, message.attachment, access)
+        _finished(helper.detach(connection.data, message.attachment, access), connection)
         reached("helper-detach", "done")
         return {}
     raise Failed(f"what is to be done? {USAGE}")
+
+
+def _finished(work: Coroutine[Any, Any, _T], connection: ConnectionInfo) -> _T:
+    if connection.driver_volume_type not in _AT_ONCE:
+        return _waited_for(work)
+    try:
+        work.send(None)
+    except StopIteration as e:
+        found: _T = e.value
+        return found
+    raise RuntimeError("it waits for something")
+
+
+def _waited_for(work: Coroutine[Any, Any, _T]) -> _T:
+    async def wait() -> _T:
+        return await work
+
+    found: _T = import_module("trio").run(wait)
+    return found
 
 
 def _read(kind: Any) -> Any:
@@ -124,7 +150,9 @@ def _helper(connection: ConnectionInfo, only: str | None) -> Helper:
     driver = connection.driver_volume_type
     if only is not None and driver != only:
         raise Failed(f"this helper attaches volumes of the driver {only}, not {driver!r:.80}")
-    return _OURS.get(driver) or os_brick.Driver(driver)
+    if driver in _OURS:
+        return cast(Helper, import_module(_OURS[driver]))
+    return cast(Helper, import_module("host.helpers.os_brick").Driver(driver))
 
 
 def _access(connection: ConnectionInfo) -> Path:

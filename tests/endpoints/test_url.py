@@ -255,7 +255,7 @@ def test_nodes_are_those_of_qemu() -> None:
     chap = nodes[f"iscsi://host/{IQN}/1?user=j%26%20a%3Db&password-file=/run/a%26b"]
     assert isinstance(chap, IscsiUrl)
     assert chap.node()["user"] == "j& a=b"
-    assert chap.node()["password-secret"] == "/run/a&b"  # see processes.qemu_img.secrets
+    assert chap.node()["password-secret"] == "/run/a&b"  # see processes.image_node.secrets
     rbd = nodes[r"rbd:pool/image:conf=/a\:b\@c\=d"]
     assert isinstance(rbd, RbdUrl)
     assert rbd.node() == {"driver": "rbd", "filename": r"rbd:pool/image:conf=\/a\:b\@c\=d"}

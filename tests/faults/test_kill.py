@@ -154,9 +154,9 @@ async def test_killed_with_its_process_group(
 # Where setpriv would ask for the signal at the parent's death: a tool that is held up here has
 # not asked yet.
 HELD_UP = """
-import os, pathlib, processes.tool
-assert processes.tool._SETPRIV == "/usr/bin/setpriv"
-processes.tool._SETPRIV = os.environ["HELD_UP"]
+import os, pathlib, processes.guard
+assert processes.guard._SETPRIV == "/usr/bin/setpriv"
+processes.guard._SETPRIV = os.environ["HELD_UP"]
 """
 SETPRIV_LATER = """#!/bin/sh
 case "$*" in

@@ -173,14 +173,14 @@ async def test_no_other_host_gets_the_lease_of_a_killed_job_early_80_times(
 
 # The tools do not ask to die with their parent.
 SURVIVING = """
-import processes.tool
-assert processes.tool._SETPRIV == "/usr/bin/setpriv"
-guard = processes.tool._guard
+import processes.guard
+assert processes.guard._SETPRIV == "/usr/bin/setpriv"
+guard = processes.guard._guard
 def surviving(*arguments):
     setpriv, option, signal, *rest = guard(*arguments)
     assert (option, signal) == ("--pdeathsig", "KILL")
     return rest
-processes.tool._guard = surviving
+processes.guard._guard = surviving
 """
 
 

@@ -12,6 +12,7 @@ import trio
 
 from processes import nbd
 from processes import tool as tool_module
+from processes.nbd_url import unix_uri
 from processes.tool import PYTHON, Limits
 from protocol.errors import (
     BadOutput,
@@ -110,7 +111,7 @@ async def test_info_tells_of_a_server_that_cannot_flush(tmp_path: Path) -> None:
 
 async def test_no_server_cannot_be_connected_to(tmp_path: Path) -> None:
     with pytest.raises(CannotConnect, match="No such file or directory"):
-        await nbd.info(nbd.unix_uri(str(tmp_path / "none")))
+        await nbd.info(unix_uri(str(tmp_path / "none")))
 
 
 async def test_a_socket_that_its_server_left_behind_cannot_be_connected_to(tmp_path: Path) -> None:
@@ -124,7 +125,7 @@ async def test_a_socket_that_its_server_left_behind_cannot_be_connected_to(tmp_p
 async def test_an_unknown_export_cannot_be_connected_to(tmp_path: Path) -> None:
     image, _ = images(tmp_path)
     with qemu_nbd(image, tmp_path) as server, pytest.raises(CannotConnect, match="export"):
-        await nbd.info(nbd.unix_uri(str(server.socket), "other"))
+        await nbd.info(unix_uri(str(server.socket), "other"))
 
 
 async def test_a_server_that_speaks_no_nbd_cannot_be_connected_to(tmp_path: Path) -> None:
@@ -138,7 +139,7 @@ async def test_a_server_that_says_nothing_cannot_be_connected_to(
     monkeypatch.setattr(nbd, "INSPECT", Limits(seconds=0.3))
     with silent(tmp_path) as socket:
         with pytest.raises(CannotConnect, match=r"stood still"):
-            await nbd.info(nbd.unix_uri(str(socket)))
+            await nbd.info(unix_uri(str(socket)))
         await until(lambda: users(socket) == [])
 
 
@@ -151,14 +152,14 @@ async def test_unexpected_output_of_nbdinfo_is_an_error(
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(BadOutput):
-        await nbd.info(nbd.unix_uri(str(tmp_path / "none")))
+        await nbd.info(unix_uri(str(tmp_path / "none")))
 
 
 @pytest.mark.parametrize("name", ["", "vol", "a b", "a/b", "ä", "a?b=c&d#e", "%41", "a+b", "'\""])
 async def test_a_url_reaches_the_export_of_any_name(tmp_path: Path, name: str) -> None:
     image, _ = images(tmp_path)
     with qemu_nbd(image, tmp_path, export=name) as server:
-        uri = nbd.unix_uri(str(server.socket), name)
+        uri = unix_uri(str(server.socket), name)
         assert (await nbd.info(uri)).export_size == SIZE
 
 
@@ -167,7 +168,7 @@ async def test_a_url_reaches_the_socket_of_any_name(tmp_path: Path, name: str) -
     image, _ = images(tmp_path)
     (tmp_path / name).mkdir()
     with qemu_nbd(image, tmp_path / name) as server:
-        uri = nbd.unix_uri(str(server.socket), "vol")
+        uri = unix_uri(str(server.socket), "vol")
         assert (await nbd.info(uri)).export_size == SIZE
 
 

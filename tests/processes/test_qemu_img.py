@@ -13,7 +13,8 @@ import trio
 
 from endpoints.url import NbdUnixUrl
 from processes import qemu_img
-from processes.qemu_img import Flags, Node, percent
+from processes.image_node import Node
+from processes.qemu_img import Flags, percent
 from protocol.errors import (
     BadOutput,
     ConnectionLost,

@@ -12,14 +12,15 @@ from shutil import rmtree
 import pytest
 
 from processes import nbd, qemu_nbd
+from processes.nbd_url import unix_uri
 from protocol.errors import ToolFailed
 from tests.servers import MIB, ended, raw_image, until
 
 pytestmark = pytest.mark.tools("qemu-nbd", "nbdinfo")
 SERVE = """
-import sys, trio
+import sys
 from processes import qemu_nbd
-trio.run(qemu_nbd.serve, {"driver": "file", "filename": sys.argv[2]}, sys.argv[1], "vol")
+qemu_nbd.serve({"driver": "file", "filename": sys.argv[2]}, sys.argv[1], "vol")
 """
 
 
@@ -37,9 +38,9 @@ async def test_a_server_outlives_who_started_it(socket: str, tmp_path: Path) -> 
     disk = raw_image(tmp_path / "disk", MIB)
     subprocess.run([sys.executable, "-c", SERVE, socket, disk], check=True)
     [pid] = qemu_nbd.servers(socket)
-    assert (await nbd.info(nbd.unix_uri(socket, "vol"))).export_size == MIB
+    assert (await nbd.info(unix_uri(socket, "vol"))).export_size == MIB
     assert Path(f"{socket}.pid").read_text().strip() == str(pid)
-    await qemu_nbd.end(socket)
+    qemu_nbd.end(socket)
     assert ended(pid, 0)
     assert list(Path(socket).parent.iterdir()) == []
 
@@ -51,11 +52,11 @@ async def test_nothing_is_ended_that_is_not_a_server_of_the_socket(
     subprocess.run([sys.executable, "-c", SERVE, f"{socket}2", disk], check=True)
     with subprocess.Popen(["tail", "-f", "/dev/null", "-s", "1", socket]) as other:
         await until(lambda: Path(f"/proc/{other.pid}/comm").read_text() == "tail\n")
-        await qemu_nbd.end(socket)
+        qemu_nbd.end(socket)
         assert other.poll() is None
         other.kill()
     assert len(qemu_nbd.servers(f"{socket}2")) == 1
-    await qemu_nbd.end(f"{socket}2")
+    qemu_nbd.end(f"{socket}2")
 
 
 async def test_the_socket_of_a_server_that_was_killed_is_used_again(
@@ -63,13 +64,13 @@ async def test_the_socket_of_a_server_that_was_killed_is_used_again(
 ) -> None:
     disk = raw_image(tmp_path / "disk", MIB)
     node = {"driver": "file", "filename": str(disk)}
-    await qemu_nbd.serve(node, socket, "vol")
+    qemu_nbd.serve(node, socket, "vol")
     [first] = qemu_nbd.servers(socket)
     os.kill(first, signal.SIGKILL)
     await until(lambda: qemu_nbd.servers(socket) == [])
-    await qemu_nbd.serve(node, socket, "vol")
-    assert (await nbd.info(nbd.unix_uri(socket, "vol"))).export_size == MIB
-    await qemu_nbd.end(socket)
+    qemu_nbd.serve(node, socket, "vol")
+    assert (await nbd.info(unix_uri(socket, "vol"))).export_size == MIB
+    qemu_nbd.end(socket)
 
 
 async def test_a_server_that_is_stopped_is_ended_too(
@@ -77,15 +78,15 @@ async def test_a_server_that_is_stopped_is_ended_too(
 ) -> None:
     monkeypatch.setattr(qemu_nbd, "TERM_WAIT", 0.1)
     disk = raw_image(tmp_path / "disk", MIB)
-    await qemu_nbd.serve({"driver": "file", "filename": str(disk)}, socket, "vol")
+    qemu_nbd.serve({"driver": "file", "filename": str(disk)}, socket, "vol")
     [pid] = qemu_nbd.servers(socket)
     os.kill(pid, signal.SIGSTOP)
-    await qemu_nbd.end(socket)
+    qemu_nbd.end(socket)
     assert ended(pid, 0)
 
 
 async def test_an_image_that_cannot_be_opened_is_an_error(socket: str, tmp_path: Path) -> None:
     node = {"driver": "file", "filename": str(tmp_path / "missing")}
     with pytest.raises(ToolFailed, match="No such file"):
-        await qemu_nbd.serve(node, socket, "vol")
+        qemu_nbd.serve(node, socket, "vol")
     assert qemu_nbd.servers(socket) == []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from processes import qemu_img
-from processes.qemu_img import SECRET, ref, secrets
+from processes.image_node import SECRET, ref, secrets
 from protocol.errors import ToolFailed
 from tests.servers import MIB
 from tests.tgt import LUN, TARGET, tgt

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from processes import guard
 from processes import tool as tool_module
 from processes.tool import BACKGROUND, NO_LIMITS, NORMAL, PYTHON, Limits, Tool, run, spawned
 from protocol.errors import (
@@ -477,7 +478,7 @@ def test_a_tool_that_ignores_every_other_signal_dies_with_its_parent() -> None:
 
 def guarded(limits: Limits, parent: int, *argv: str | Path) -> list[str]:
     """The command, as if `parent` had started it."""
-    command = tool_module._guard(limits, NORMAL)
+    command = guard._guard(limits, NORMAL)
     own = command.index(str(os.getpid()))
     return [*command[:own], str(parent), *command[own + 1 :], *map(str, argv)]
 

@@ -16,7 +16,8 @@ import trio
 from msgspec.structs import replace
 
 from processes import qemu_img
-from processes.qemu_img import ImageInfo, Node
+from processes.image_node import Node
+from processes.qemu_img import ImageInfo
 from protocol.errors import ImageMissing, ImageRefused, ToolMissing, WrongFormat
 from storage.image import Format, Policy, inspect
 from tests.storage.headers import MIB, Crafted, over, with_data_file

@@ -101,7 +101,7 @@ async def test_a_host_that_was_being_shut_out_is_not_connected_until_it_is_again
     class Killed(BaseException):
         pass
 
-    async def killed(socket: str) -> None:
+    def killed(socket: str) -> None:
         raise Killed
 
     adapter = file_adapter(path)

@@ -1,5 +1,6 @@
 """The programs of our adapters: words in, one line out, and no secret among the words."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from engine.adapters import program, tgt
+from engine.adapters import blocking, program, tgt
 from engine.adapters.commands import COMMANDS
 from protocol.errors import BadParameter
 from tests.servers import LOOK, WAIT
@@ -181,25 +182,54 @@ def test_storage_that_cannot_be_written_is_told_as_such(tmp_path: Path) -> None:
     assert "disks" in told["message"]
 
 
-def test_a_program_that_is_told_to_end_ends_its_tools_first(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("adapter", "tool", "more"),
+    [
+        ("tgt", "tgtadm", {"portal": "127.0.0.1:1"}),
+        ("file", "qemu-nbd", {}),
+    ],
+    ids=["tgt", "file"],
+)
+def test_a_program_that_is_told_to_end_ends_its_tools_first(
+    adapter: str, tool: str, more: dict[str, str], tmp_path: Path
+) -> None:
     """Else a tool could go on for a moment beside the command that repeats this one."""
-    tool = tmp_path / "tgtadm"
-    tool.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nsleep 1000000\n")
-    tool.chmod(0o755)
-    options = {"path": str(tmp_path / "disks"), "portal": "127.0.0.1:1"}
-    driver = json.dumps(options)
-    assert run("tgt", "create_volume", driver, "-", "X", "v1", "1").returncode == 0
+    path = tmp_path / tool
+    path.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/new\nmv {tmp_path}/new {tmp_path}/pid\n")
+    with path.open("a") as script:
+        script.write("sleep 1000000\n")
+    path.chmod(0o755)
+    driver = json.dumps({"path": str(tmp_path / "disks"), **more})
+    assert run(adapter, "create_volume", driver, "-", "X", "v1", "1").returncode == 0
     words = ["connect_volume", driver, "-", "X", "v1", '{"host": "h", "initiator": "iqn.a:h"}']
     own = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     with subprocess.Popen(
-        [sys.executable, "-m", "engine.adapters.tgt", *words], stdout=subprocess.PIPE, env=own
+        [sys.executable, "-m", f"engine.adapters.{adapter}", *words],
+        stdout=subprocess.PIPE,
+        env=own,
     ) as program:
         deadline = time.monotonic() + WAIT
-        while not (pid := (tmp_path / "pid").read_text() if (tmp_path / "pid").exists() else ""):
+        while not (tmp_path / "pid").exists():
             assert time.monotonic() < deadline
             time.sleep(LOOK)
+        pid = int((tmp_path / "pid").read_text())
         program.terminate()
         output, _ = program.communicate(timeout=WAIT)
     assert program.returncode == 1
     assert b"SIGTERM" in output
-    assert not Path(f"/proc/{int(pid)}").exists()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_the_file_adapter_does_not_import_trio() -> None:
+    """A copy starts it six times, and without trio it starts in half the time."""
+    script = "import sys, engine.adapters.file; sys.exit('trio' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_a_command_that_waits_needs_the_other_runner() -> None:
+    async def waits() -> str:
+        await asyncio.sleep(0)  # waits without asking who runs it
+        return "X"
+
+    with pytest.raises(RuntimeError, match="it needs"):
+        blocking.finished(waits())
