@@ -32,8 +32,9 @@ class Unresolved(Enum):
     )
     CORRUPT = Advice(
         "the record of the job, its slot or the index of the leases is damaged",
-        "`leasehold lease rebuild {sd}`, then resolve again; if the record stays unreadable, cut"
-        " the host's access to the target and copy again with a new job id",
+        "restore a lease volume that was cut off or overwritten, and resolve again; mend any other"
+        " by `leasehold lease rebuild {sd}` before; if the record stays unreadable, cut the host's"
+        " access to the target and copy again with a new job id",
     )
     FENCE_REFUSED = Advice(
         "the fence found another record in the lease than the look before it, or no lease",

@@ -12,7 +12,8 @@ from protocol.errors import AcquireLockFailure, InvalidSlot
 async def delete(store: Store, lease_id: str, *, force: bool = False) -> None:
     """Delete a lease; success if there is none.
 
-    Raises BadParameter (1000): nothing is called so; AcquireLockFailure (651): it is held. With
+    Raises BadParameter (1000): nothing is called so; InvalidMetadata: the volume was cut off before
+    it, and nothing was done; AcquireLockFailure (651): it is held. With
     `force` it is then deleted all the same: nobody finds it any more, its holder keeps it, and its
     slot is used again when that is gone.
     """
@@ -29,6 +30,8 @@ def _delete(store: Store, lock: Grant, lease_id: str, force: bool) -> None:
     found = volume.index(lock.sectors)
     place = found.find(lease_id)
     reached("delete", "locked")
+    if place is None:
+        volume.check_end(lock.sectors, lease_id)
     if place is not None and not place.updating:
         lease = volume.lease(lease_id, place.number)
         try:

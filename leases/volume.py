@@ -69,16 +69,29 @@ class LeaseVolume:
         return Lease(self.sd_id, lease_id, self.path, self.geometry.offset(number))
 
     def lookup(self, sectors: Sectors, lease_id: str) -> Lease:
-        """Raises NoSuchLease (936), InvalidRecord, and what `index` raises."""
+        """Raises NoSuchLease (936), InvalidRecord, and what `index` and `check_end` raise."""
         place = self.index(sectors, limit=_FIRST_LOOK).find(lease_id)
         if place is None:
             place = self.index(sectors).find(lease_id)
         if place is None:
+            self.check_end(sectors, lease_id)
             raise NoSuchLease(lease_id)
         place.check()
         if place.updating:
             raise NoSuchLease(lease_id)
         return self.lease(lease_id, place.number)
+
+    def check_end(self, sectors: Sectors, lease_id: str) -> None:
+        """Raise InvalidMetadata if the slot of a lease lies behind the end of the volume: it is not
+        gone, the volume was cut off."""
+        slots = self.slots(sectors)
+        place = self._parsed(self._read(sectors, INDEX_SIZE)).find(lease_id)
+        if place is not None and place.number >= slots and not place.updating:
+            reason = (
+                f"it was cut off before the slot of lease {lease_id}: restore it, and do not"
+                " rebuild it before, which would forget the lease"
+            )
+            raise InvalidMetadata(self.path, reason)
 
     def confirm(self, sectors: Sectors, lease: Lease) -> None:
         """Look a lease up again where it was found; raises NoSuchLease (936): gone or moved."""

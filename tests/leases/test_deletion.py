@@ -1,6 +1,7 @@
 """Lease.delete."""
 
 import os
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -9,7 +10,7 @@ from leases import index, slot, verbs
 from leases.embedded import EmbeddedStore
 from leases.hold import hold
 from leases.lease import Lease
-from protocol.errors import AcquireLockFailure, NoSuchLease
+from protocol.errors import AcquireLockFailure, InvalidMetadata, NoSuchLease
 from protocol.messages import JobMetadata
 from protocol.record import JobStatus
 
@@ -49,6 +50,19 @@ async def test_a_deleted_lease_leaves_a_free_record_and_a_cleared_slot(
 async def test_a_lease_that_is_not_there_is_deleted_already(store: EmbeddedStore) -> None:
     await verbs.delete(store, "never-made")
     await verbs.delete(store, "never-made", force=True)
+
+
+async def test_a_lease_behind_the_end_of_its_volume_is_not_deleted(store: EmbeddedStore) -> None:
+    """Else it would be back, when the volume is."""
+    lease = await create(store)
+    content = Path(store.path).read_bytes()
+    os.truncate(store.path, lease.offset)
+    with pytest.raises(InvalidMetadata, match="cut off before the slot"):
+        await verbs.delete(store, JOB)
+    Path(store.path).write_bytes(content)
+    await verbs.delete(store, JOB)
+    with pytest.raises(NoSuchLease):
+        await verbs.info(store, JOB)
 
 
 async def test_deleting_a_held_lease_changes_nothing(store: EmbeddedStore) -> None:

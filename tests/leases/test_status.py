@@ -1,6 +1,7 @@
 """Lease.status."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from leases.embedded import EmbeddedStore
 from leases.hold import hold
 from leases.lease import Lease
 from leases.sector import Sectors
-from protocol.errors import LeaseUnstable, NoSuchLease, SanlockLVBError
+from protocol.errors import InvalidMetadata, LeaseUnstable, NoSuchLease, SanlockLVBError
 from protocol.record import JobRecord
 from tests.leases.vectors import load
 
@@ -47,6 +48,20 @@ async def test_an_unknown_lease_is_named(store: EmbeddedStore) -> None:
     with pytest.raises(NoSuchLease) as caught:
         await verbs.status(store, "b")
     assert caught.value.code == 936
+
+
+async def test_a_lease_behind_the_end_of_its_volume_is_not_gone(store: EmbeddedStore) -> None:
+    """The volume was cut off: whoever believes that the lease is gone would forget a job."""
+    lease = await create(store)
+    content = Path(store.path).read_bytes()
+    for size in (lease.offset, lease.offset + store.geometry.lvb_offset):
+        os.truncate(store.path, size)
+        with pytest.raises(InvalidMetadata, match="cut off before the slot of lease a"):
+            await verbs.status(store, "a")
+        with pytest.raises(NoSuchLease):
+            await verbs.status(store, "b")
+        Path(store.path).write_bytes(content)
+    assert (await verbs.status(store, "a")).owners == []
 
 
 GARBAGE = [c for c in load("lvb")["reader"] if "error" in c["lease_status"] and c["length"] == 512]
