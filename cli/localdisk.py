@@ -18,7 +18,6 @@ app = group(
 )
 localdisk_prepare.register(app)
 localdisk_xml.register(app)
-localdisk_xml.register(app)
 
 
 @command(app, "list", example="localdisk list --json")

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import trio
 
-from host import local
+from host import local, own_domain
 from host.allowed import Allowed
 from host.config import Config
 from host.copying import local_disks
@@ -18,7 +18,7 @@ from host.journal import Journal
 from host.local_disk_jobs import AgentJobs, Jobs, OwnJobs
 from host.local_disk_leases import Leases
 from host.managed_use import Attached
-from host.this_host import LOCAL_DISKS, ThisHost, mounts
+from host.this_host import ThisHost, mounts
 from protocol.errors import BadParameter
 from storage.local_disks import LocalDisks
 
@@ -51,7 +51,7 @@ class Here:
         """Raises BadParameter (1000): a name in the configuration cannot be one."""
         group = group_of(config)
         leases = Leases(
-            config.state / LOCAL_DISKS,
+            own_domain.mount(config.state),
             domains,
             config.storage.store,
             config.localdisk.domain,

@@ -40,8 +40,8 @@ class Facts:
     ours: a local disk of that image. filling: it has the tag UPDATING. started: it was handed to a
     VM. open: somebody has its device open. alive: this host has a process that copies to it, or is
     about to. same_size: as the source, rounded to extents; None: the source cannot be looked at.
-    changed: the source has another generation than it had. again: whoever wants it has asked for a
-    new copy, whatever is lost.
+    changed: the source has another generation than it had. another: it is the disk of another VM
+    than the one that wants it. again: whoever wants it has asked for a new copy, whatever is lost.
     """
 
     exists: bool = True
@@ -53,6 +53,7 @@ class Facts:
     lease: Lease = Lease.NONE
     same_size: bool | None = True
     changed: bool = False
+    another: bool = False
     again: bool = False
 
     def looked_at(self) -> Mapping[str, bool]:
@@ -67,6 +68,7 @@ class Facts:
             "uncertain": self.lease is Lease.UNKNOWN,
             "wrong_size": self.same_size is False,
             "changed": self.changed,
+            "another": self.another,
             "again": self.again,
         }
 
@@ -95,6 +97,12 @@ TABLE: tuple[tuple[dict[str, bool], Decision, str], ...] = (
     ),
     ({"filling": _YES}, Decision.AGAIN, "the copy that filled it has not succeeded"),
     # From here on it is ready.
+    ({"another": _YES, "open": _YES}, Decision.IN_USE, "it is open, and the disk of another VM"),
+    (
+        {"another": _YES, "started": _YES, "again": _NO},
+        Decision.REFUSED,
+        "it is the disk of another VM, which has written to it: remove it first",
+    ),
     ({"wrong_size": _NO, "changed": _NO, "again": _NO}, Decision.USE, ""),
     (
         {"wrong_size": _NO, "changed": _YES, "started": _YES, "again": _NO},

@@ -1,7 +1,6 @@
 """The leases of copies to local disks: in a storage domain of this host alone, unless another is
 asked for."""
 
-import os
 import time
 import uuid
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import trio
 
 from endpoints.domain import StoreKind, create_domain, open_store
 from endpoints.locks import Lock, Mode, held
+from host import own_domain
 from host.domains import Domains
 from host.local_disk_judge import Lease
 from leases import verbs
@@ -176,14 +176,10 @@ class Leases:
 
     def store_of(self, where: Domain) -> StoreKind:
         """Of this host alone is ours, whoever keeps the leases of others."""
-        return "embedded" if os.path.dirname(where.path) == self._real_mount else self.store
+        return own_domain.store_of(where, self.mount, self.store)
 
     async def _opened(self, where: Domain, *, change_index: bool = False) -> Store:
         return await open_store(where, self.store_of(where), change_index=change_index)
-
-    @property
-    def _real_mount(self) -> str:
-        return os.path.realpath(self.mount)
 
     @property
     def _writer(self) -> dict[str, Any]:

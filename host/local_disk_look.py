@@ -44,9 +44,15 @@ class Looked:
         )
 
     def wanted(
-        self, img_id: str, size: int | None, generation: int | None, *, again: bool
+        self,
+        img_id: str,
+        vm_id: str | None,
+        size: int | None,
+        generation: int | None,
+        *,
+        again: bool,
     ) -> Facts:
-        """The facts for who wants a copy of this image. size: bytes; None: not known."""
+        """The facts for who wants a copy of this image for a VM. size: bytes. None: not known."""
         disk = self.disk
         if disk is None:
             return self.facts
@@ -55,6 +61,7 @@ class Looked:
             ours=disk.image_id == img_id,
             same_size=None if size is None else disk.fits(size),
             changed=None not in (generation, disk.generation) and generation != disk.generation,
+            another=None not in (vm_id, disk.vm_id) and vm_id != disk.vm_id,
             again=again,
         )
 

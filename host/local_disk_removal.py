@@ -115,8 +115,9 @@ async def _fence_dead(here: Here, found: Looked) -> None:
     if found.lease.lease is not Lease.PENDING or found.job_id is None:
         return
     if not await here.leases.fence(found.lease, found.job_id):
-        again = await here.leases.look(found.job_id)
-        if again.lease is Lease.OWNED:
+        # In the domain in which it was found, whichever that is.
+        again = await looked_at(here, found.found)
+        if again.lease.lease is Lease.OWNED:
             name = found.found.volume_id
             raise LocalDiskInUse(name, f"job {found.job_id} fills it", found.job_id)
 

@@ -79,7 +79,13 @@ async def prepare(here: Here, request: PrepareRequest) -> Prepared:
             found = await look(here, request.vol_id, *filter(None, [request.sd_id]))
             reached("prepare", "looked")
             verdict = judge(
-                found.wanted(request.img_id, source.size, source.generation, again=request.again)
+                found.wanted(
+                    request.img_id,
+                    request.vm_id,
+                    source.size,
+                    source.generation,
+                    again=request.again,
+                )
             )
             job_id = found.job_id
             if await _fenced(here, found, verdict):

@@ -11,8 +11,8 @@ from typing import TypedDict
 
 import msgspec
 
-from endpoints.domain import open_store
-from host import local
+from endpoints.domain import StoreKind, open_store
+from host import local, own_domain
 from host.agent import Agent
 from host.allowed import Allowed
 from host.config import Config
@@ -24,8 +24,7 @@ from host.tasks import Tasks
 from host.turns import Turns
 from host.updates import Updates, updates
 from leases.store import Store
-
-LOCAL_DISKS = "local-disks"  # in the state folder: the domain for the leases of local disks
+from storage.domain import Domain
 
 
 def _version() -> str:
@@ -72,7 +71,16 @@ class ThisHost:
     async def store(self, sd_id: str, *, change_index: bool = False) -> Store:
         """The lease store of a known domain. Raises as Domains.load and endpoints.domain."""
         domain = await self.domains.load(sd_id)
-        return await open_store(domain, self.config.storage.store, change_index=change_index)
+        return await self.store_in(domain, change_index=change_index)
+
+    async def store_in(self, domain: Domain, *, change_index: bool = False) -> Store:
+        """The lease store of a domain. Raises as endpoints.domain.open_store."""
+        return await open_store(domain, self.store_kind(domain), change_index=change_index)
+
+    def store_kind(self, domain: Domain) -> StoreKind:
+        """Who keeps its leases: as configured, but for the domain of this host alone."""
+        own = own_domain.mount(self.config.state)
+        return own_domain.store_of(domain, own, self.config.storage.store)
 
 
 @asynccontextmanager
@@ -88,7 +96,7 @@ async def this_host(
 
 def mounts(config: Config) -> list[str]:
     """Folders with the storage domains that this host knows by itself."""
-    own = config.state / LOCAL_DISKS
+    own = own_domain.mount(config.state)
     return [*config.storage.mounts, *([str(own)] if own.is_dir() else [])]
 
 

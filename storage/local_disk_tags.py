@@ -30,6 +30,7 @@ _FORM = re.compile(rf"(VM|IU|PU|JOB)_({_UUID})|(GEN)_([0-9]{{1,3}})|(AT)_([0-9]{
 class Tags:
     """None: there is no such tag. prepared: seconds since the epoch. foreign: those of others,
     which stay as they are; two tags of one kind are foreign too, as nobody can say which is true.
+    Of several times the last one is true: an LVM command that outlived its caller comes late.
     """
 
     image_id: str | None = None
@@ -82,7 +83,10 @@ def parsed(words: Iterable[str]) -> Tags:
     foreign = {word for word, _ in kinds.pop("", [])}
     fields: dict[str, Any] = {}
     for kind, found in kinds.items():
-        if len(found) > 1:
+        if kind == "AT":
+            found.sort(key=lambda one: int(one[1]), reverse=True)
+            foreign |= {word for word, _ in found[1:]}
+        elif len(found) > 1:
             foreign |= {word for word, _ in found}
             continue
         value = found[0][1]

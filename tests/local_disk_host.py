@@ -18,6 +18,7 @@ from typing import Any
 from host.config import Config
 from host.config_file import load
 from host.local_disks import Here, PrepareRequest, in_foreground
+from leases.steps import VARIABLE
 from tests import local_disk_start
 from tests.local_disk_start import HARDWARE_ID
 
@@ -133,10 +134,14 @@ class DiskHost:
     def request(self, **other: Any) -> PrepareRequest:
         return PrepareRequest(**self.wanted(**other))
 
-    def began(self, *, die_at: str = "", **other: Any) -> Start:
-        """A start in a process of its own. die_at: where it kills itself."""
+    def began(
+        self, *, die_at: str = "", environment: Mapping[str, str] = {}, **other: Any
+    ) -> Start:
+        """A start in a process of its own. die_at: where it kills itself. environment: what it has
+        besides."""
         told = self.folder / f"start-{uuid.uuid4()}"
-        arguments = (str(self.file), self.wanted(**other), die_at, str(told))
+        variables = {**environment, VARIABLE: die_at}
+        arguments = (str(self.file), self.wanted(**other), variables, str(told))
         process = _STARTS.Process(target=local_disk_start.run, args=arguments)
         process.start()
         return Start(process, told)

@@ -15,16 +15,15 @@ import trio
 from host.config_file import load
 from host.local_disks import Prepared, PrepareRequest, in_foreground, prepared
 from jobs.progress import Progress
-from leases.steps import VARIABLE
 from protocol.errors import ActionStopped, Error, to_rpc
 from protocol.groups import telling
 
 HARDWARE_ID = "00000000-0000-4000-8000-000000000001"
 
 
-def run(config: str, request: dict[str, Any], die_at: str, told: str) -> None:
-    """In a process of its own. die_at: where it kills itself. told: the file to write."""
-    os.environ[VARIABLE] = die_at
+def run(config: str, request: dict[str, Any], environment: dict[str, str], told: str) -> None:
+    """In a process of its own. environment: what it has besides. told: the file to write."""
+    os.environ.update(environment)
     with open(told, "w", buffering=1, encoding="utf-8") as file:
         try:
             made = trio.run(_stoppable, config, request, file)

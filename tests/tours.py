@@ -31,7 +31,9 @@ VARIABLE = (
     (r"\d+:\d\d:\d\d left", "TIME left"),
 )
 # Lines of which there may be more, or fewer, on another machine.
-PROGRESS = re.compile(r"(leasehold:|[0-9a-f-]{36}) (copying|preparing|flushing|running)\b.*")
+PROGRESS = re.compile(
+    r"(leasehold:|[0-9a-f-]{36}) ((copying|preparing|flushing|running)\b.*|[a-z: ]+ \d+%.*)"
+)
 # A shell that is not interactive tells so of a job of its own that was killed.
 KILLED = re.compile(r".*: line \d+: +\d+ Killed .*")
 

@@ -6,7 +6,6 @@ from uuid import UUID
 
 import msgspec
 
-from endpoints.domain import open_store
 from endpoints.image_removal import remove_image
 from host import local
 from host.folder import Folder
@@ -48,7 +47,7 @@ async def delete(host: ThisHost, params: Delete, flow_id: str) -> str:
         await _check_jobs(host, domain.id, img_id)
         if not params.force:
             await check_image(host, Operation.DELETE_DISK, img_id)
-        store = await open_store(domain, host.config.storage.store)
+        store = await host.store_in(domain)
         await remove_image(domain, store, img_id, force=params.force)
 
     return await host.tasks.finished("Image.delete", work)

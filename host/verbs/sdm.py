@@ -1,13 +1,14 @@
 """SDM.*: jobs on the data of storage."""
 
 import time
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
 import trio
 
-from endpoints.domain import open_store
+from endpoints.domain import StoreKind
 from endpoints.url import PathUrl, parse
 from endpoints.volume_update import VolumeUpdate, update_volume
 from host.copying import named_domains
@@ -95,7 +96,7 @@ async def _begin(host: ThisHost, params: CopyData, flow_id: str) -> None:
         source=msgspec.to_builtins(source),
         destination=msgspec.to_builtins(destination),
         domains={one.id: one.path for one in domains.values()},
-        store=host.config.storage.store,
+        store=_store_kind(host, destination, domains),
         hardware_id=host.hardware_id,
         allow=host.config.endpoints.backing,
         create_under=_created_in(destination),
@@ -126,7 +127,7 @@ async def update(host: ThisHost, params: UpdateVolume, flow_id: str) -> None:
     await trio.to_thread.run_sync(volume.read, domain, *ids, abandon_on_cancel=True)
 
     async def work(report: Report) -> dict[str, Any]:
-        store = await open_store(domain, host.config.storage.store)
+        store = await host.store_in(domain)
         done = await update_volume(domain, store, *ids, change)
         return {"generation": done.metadata.generation, "legality": done.metadata.legality}
 
@@ -163,6 +164,12 @@ def _created_in(destination: Endpoint) -> tuple[str, ...]:
 def _activated(host: ThisHost, destination: Endpoint) -> bool:
     """Does this host join the lockspace of the lease whenever it is not in it?"""
     return not named_domains(destination, destination).isdisjoint(host.domains.host_ids)
+
+
+def _store_kind(host: ThisHost, destination: Endpoint, domains: Mapping[str, Domain]) -> StoreKind:
+    """Who keeps the lease of the copy."""
+    named = (domains[one] for one in named_domains(destination, destination))
+    return next(map(host.store_kind, named), host.config.storage.store)
 
 
 def _name(end: Endpoint) -> str:

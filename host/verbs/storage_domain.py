@@ -11,7 +11,7 @@ import structlog
 import trio
 
 from endpoints.domain import create_domain, lockspace_of, sharing
-from host import local_disk_policy
+from host import local_disk_policy, own_domain
 from host.config import Storage
 from host.domains import HostId, load
 from host.this_host import ThisHost
@@ -115,6 +115,9 @@ async def activate(host: ThisHost, params: Membership, flow_id: str) -> None:
         if host_id is None:
             host_id = await _joined_as(domain)
         else:
+            if own_domain.is_own(domain, own_domain.mount(host.config.state)):
+                reason = f"domain {domain.id} keeps the leases of this host alone: nobody joins it"
+                raise UnsupportedOperation(reason)
             if host_id != known:  # else both may join: the second one finds that it is done
                 await alone()
             await lockspace.join(
@@ -173,7 +176,8 @@ def _mount(path: str, rules: Storage) -> str:
         raise BadParameter("path", "it is not printable, or has a component `..`")
     real = os.path.realpath(path)
     if not _in_one(real, rules.directories) and real not in map(os.path.realpath, rules.mounts):
-        raise BadParameter("path", f"{path} is in no directory that is allowed on this host")
+        reason = f"{path} is not allowed on this host: neither one of storage.mounts nor in one of"
+        raise BadParameter("path", f"{reason} storage.directories of its configuration")
     if not os.path.isdir(real):
         raise StorageDomainDoesNotExist(path)
     return real

@@ -11,7 +11,6 @@ from uuid import UUID
 import msgspec
 import trio
 
-from endpoints.domain import open_store
 from endpoints.volume import create_volume, owners
 from host.this_host import ThisHost
 from host.verbs.verb import Params, Verb
@@ -93,7 +92,7 @@ async def get_info(host: ThisHost, params: VolumeId, flow_id: str) -> dict[str, 
     facts: dict[str, Any] = await read(_facts, domain, found)
     lease: dict[str, Any] = {"path": found.lease, "offset": 0}
     with suppress(Error):  # a host that has not joined cannot tell
-        held = await owners(await open_store(domain, host.config.storage.store), found)
+        held = await owners(await host.store_in(domain), found)
         lease["owners"] = held
     return {**facts, "lease": lease}
 

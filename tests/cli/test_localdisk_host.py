@@ -117,7 +117,7 @@ def test_ctrl_c_leaves_a_job_that_somebody_else_began(cli: HostCli, vm: str) -> 
 
 
 def test_two_at_once_are_one_job(cli: HostCli, vm: str, group: StandIn) -> None:
-    source = cli.disk(8)
+    source = cli.disk(32)  # the second one has to begin before the first one ends
     words = ("localdisk", "prepare", source, *RAW, "--vm", vm, "--host", cli.agent.url, "--json")
     started = preparing(cli, source, vm, "--json", "--limit", "4M")
     with started as (first, job_id), cli.started(*words) as second:

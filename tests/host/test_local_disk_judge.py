@@ -29,6 +29,8 @@ VM = "dddddddd-eeee-4fff-8000-111111111111"
         (replace(FILLING, open=True), Decision.IN_USE),
         (replace(FILLING, started=True), Decision.REFUSED),
         (FILLING, Decision.AGAIN),
+        (replace(READY, another=True, open=True), Decision.IN_USE),
+        (replace(READY, another=True, started=True), Decision.REFUSED),
         (READY, Decision.USE),
         (replace(READY, changed=True, started=True), Decision.USE_CHANGED),
         (replace(READY, same_size=False, started=True), Decision.REFUSED),
@@ -86,7 +88,7 @@ def test_what_else_the_issue_names(facts: Facts, decision: Decision, fence: bool
 
 
 def everything() -> list[Facts]:
-    names = ("exists", "ours", "filling", "started", "open", "alive", "changed", "again")
+    names = ("exists", "ours", "filling", "started", "open", "alive", "changed", "another", "again")
     return [
         Facts(**dict(zip(names, values, strict=True)), lease=lease, same_size=size)
         for values in itertools.product((False, True), repeat=len(names))
@@ -115,6 +117,13 @@ def test_nothing_is_removed_under_a_writer_nor_what_a_vm_has_written() -> None:
         assert not facts.started or facts.again, facts
         # A ready disk only if it is not what is wanted.
         assert facts.filling or facts.again or facts.changed or facts.same_size is False, facts
+
+
+def test_no_vm_is_given_what_another_one_writes_to_or_has_written() -> None:
+    for facts in everything():
+        if facts.another and judge(facts).decision in (Decision.USE, Decision.USE_CHANGED):
+            assert not facts.started
+            assert not facts.open
 
 
 def test_a_ready_disk_is_used_whatever_its_lease_says() -> None:

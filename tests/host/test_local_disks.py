@@ -109,6 +109,20 @@ async def test_a_disk_is_made_once_and_then_used(
     assert os.listdir(here.config.journal) == []
 
 
+async def test_a_thin_disk_needs_room_for_its_data_alone(
+    here: Here, host: DiskHost, group: StandIn
+) -> None:
+    host.source.write_bytes(os.urandom(MIB))
+    os.truncate(host.source, 64 * MIB)
+    with group.content() as content:
+        content.pool_size = 2 * MIB
+    assert (await made(here, host)).state == "ready"
+    with group.content() as content:
+        content.pool_size = MIB // 2
+    with pytest.raises(NoLocalSpace):
+        await made(here, host, vol_id=OTHER_VOL)
+
+
 async def test_progress_is_told(here: Here, host: DiskHost) -> None:
     heard: list[Progress] = []
     await prepared(here, host.request(limit=8 * MIB), heard.append)
@@ -167,6 +181,31 @@ async def test_a_disk_of_another_size_is_kept_only_for_a_vm(
     assert group.volumes()[VOL].size == 3 * EXTENT
     await made(here, host, again=True)
     assert group.volumes()[VOL].size == 4 * EXTENT
+
+
+async def test_the_disk_of_another_vm_is_handed_out_only_while_nothing_was_written_to_it(
+    here: Here, host: DiskHost, group: StandIn
+) -> None:
+    await made(here, host)
+    assert (await made(here, host, vm_id=OTHER_VM, start=True)).reused
+    assert f"VM_{OTHER_VM}" in tags(group)
+    assert f"VM_{VM}" not in tags(group)
+    with pytest.raises(LocalDiskRefused, match="another VM"):
+        await made(here, host)
+    assert (await made(here, host, vm_id=OTHER_VM)).reused
+    assert not (await made(here, host, again=True)).reused  # whatever is lost
+    assert f"VM_{VM}" in tags(group)
+
+
+async def test_a_disk_that_another_vm_has_open_is_not_handed_out(
+    here: Here, host: DiskHost, group: StandIn
+) -> None:
+    await made(here, host)
+    with group.content() as content:
+        content.volumes[0].open = True
+    with pytest.raises(LocalDiskInUse, match="another VM"):
+        await made(here, host, vm_id=OTHER_VM)
+    assert (await made(here, host)).reused
 
 
 async def test_a_ready_disk_is_used_though_its_source_is_gone(here: Here, host: DiskHost) -> None:
@@ -415,6 +454,7 @@ async def test_the_copy_of_a_disk_that_is_removed_can_be_ended(
 ) -> None:
     running = trio.Event()
     other = await host.here()
+    host.source.write_bytes(os.urandom(32 * MIB))  # half a minute, unless it is aborted
 
     def seen(progress: Progress) -> None:
         if progress.stage == "copying":

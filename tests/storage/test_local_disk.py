@@ -102,6 +102,12 @@ def test_two_tags_of_one_kind_say_nothing() -> None:
     assert not local_disk.of(volume(f"IU_{IMAGE}", f"IU_{other}")).ours
 
 
+def test_of_several_times_the_last_one_is_true() -> None:
+    found = local_disk.of(volume(f"IU_{IMAGE}", "AT_20", "AT_1700000000", "AT_3"))
+    assert found.prepared == 1_700_000_000
+    assert found.foreign == {"AT_20", "AT_3"}
+
+
 @given(TAGS)
 def test_tags_are_read_as_they_were_written(tags: Tags) -> None:
     assert local_disk_tags.parsed(tags.words()) == tags

@@ -19,6 +19,7 @@ from protocol.errors import (
     ToolFailed,
     VolumeGroupMissing,
 )
+from storage import local_disk
 from tests.guest.inside.conftest import DATA, POOL, SPARE, lvm
 
 DISK = "77777777-7777-4888-8999-aaaaaaaaaaaa"
@@ -71,6 +72,29 @@ async def test_a_new_volume_is_active_tagged_and_rounded_up(group: Lvm, pool: st
     )
     assert Path(group.path(DISK)).is_block_device()
     assert size_of(group.path(DISK)) == 2 * EXTENT
+
+
+@pytest.fixture
+def fine_group() -> Iterator[str]:
+    """A group with small extents."""
+    name = "fine"
+    lvm("vgcreate", "-qq", "--physicalextentsize", "1M", name, SPARE)
+    yield name
+    lvm("vgremove", "-qq", "-ff", name)
+
+
+async def test_sizes_are_rounded_to_the_extents_of_the_group(fine_group: str) -> None:
+    group = Lvm(fine_group)
+    await group.create(DISK, MIB + 512, [IMAGE], None)
+    found = await group.volume(DISK)
+    assert found is not None
+    assert (found.size, found.extent_size) == (2 * MIB, MIB)
+    of_group = await group.group()
+    assert of_group is not None
+    assert of_group.extent_size == MIB
+    disk = local_disk.of(found)
+    assert disk.fits(MIB + 512)
+    assert not disk.fits(MIB)
 
 
 async def test_a_new_linear_volume_holds_what_was_there_before(group: Lvm) -> None:

@@ -139,6 +139,57 @@ async def test_a_ready_disk_is_handed_out_with_three_commands(
     assert Path(disks.path(VOLUME)).is_block_device()
 
 
+async def test_a_new_disk_says_all_in_its_tags(disks: LocalDisks, group: Counting) -> None:
+    """Those of oVirt's hook among them."""
+    await disks.create(
+        VOLUME, MIB, "lvm", image_id=IMAGE, job_id=JOB, now=NOW, vm_id=VM, generation=7
+    )
+    volume = await group.volume(VOLUME)
+    assert volume is not None
+    parent = "PU_00000000-0000-0000-0000-000000000000"
+    of_job = {f"JOB_{JOB}", "GEN_7", f"AT_{NOW}"}
+    assert volume.tags == {"UPDATING", f"IU_{IMAGE}", parent, f"VM_{VM}", *of_job}
+    disk = await found(disks)
+    assert (disk.generation, disk.prepared, disk.vm_id) == (7, NOW, VM)
+
+
+async def test_a_disk_is_made_ready_by_its_job_and_once(disks: LocalDisks) -> None:
+    await made(disks)
+    with pytest.raises(LocalDiskChanged, match=JOB2):
+        await disks.ready(VOLUME, JOB2)
+    assert (await found(disks)).filling
+    await disks.ready(VOLUME, JOB)
+    with pytest.raises(LocalDiskChanged, match="already"):
+        await disks.ready(VOLUME, JOB)
+
+
+async def test_a_disk_that_is_being_filled_is_not_handed_out(disks: LocalDisks) -> None:
+    new = await made(disks)
+    with pytest.raises(LocalDiskChanged, match="being filled"):
+        await disks.use(new, now=NOW + 1, start=True)
+    assert await found(disks) == new
+
+
+async def test_a_disk_that_a_vm_was_started_with_stays_so(disks: LocalDisks) -> None:
+    await made(disks)
+    await disks.ready(VOLUME, JOB)
+    await disks.use(await found(disks), now=NOW + 1, start=True)
+    used = await disks.use(await found(disks), now=NOW + 2)
+    assert used.started
+    assert (await found(disks)).started
+
+
+async def test_a_disk_without_its_device_is_not_handed_out(
+    disks: LocalDisks, group: Counting
+) -> None:
+    """LVM has done its part, and says so; whoever makes the names of devices has not."""
+    await made(disks)
+    await disks.ready(VOLUME, JOB)
+    elsewhere = LocalDisks(Counting(group.volume_group, dev="/dev/elsewhere"))
+    with pytest.raises(LocalDiskChanged, match="there is no /dev/elsewhere"):
+        await elsewhere.use(await found(disks), now=NOW + 1)
+
+
 @pytest.mark.parametrize(
     ("tags", "active"),
     [((), True), ((), False), (("backup", "UPDATING"), True), ((f"JOB_{JOB}",), False)],

@@ -21,7 +21,18 @@ from protocol.errors import (
     VolumeGroupMissing,
 )
 from protocol.settings import Seconds
-from tests.host.verbs.a_host import IMG, MIB, SD, VOL, AHost, a_host, config, div, external
+from tests.host.verbs.a_host import (
+    IMG,
+    MIB,
+    SD,
+    VOL,
+    AHost,
+    a_host,
+    config,
+    div,
+    external,
+    metadata,
+)
 from tests.local_disk_host import DiskHost
 from tests.local_disks import StandIn
 
@@ -141,6 +152,61 @@ async def test_a_volume_is_copied_with_its_generation(host: AHost, group: StandI
     await host.call("SDM.update_volume", job_id=job_id, vol_info=change, vol_attr=attributes)
     assert (await host.ended(job_id))["status"] == "done"
     assert (await prepare(host, source=div()))["state"] == "filling"
+
+
+@pytest.fixture
+async def sanlock_only(tmp_path: Path, group: StandIn) -> AsyncIterator[AHost]:
+    """An agent that leaves leases to sanlock, on a host where no daemon runs."""
+    usual = config(tmp_path)
+    storage = msgspec.structs.replace(usual.storage, store="sanlock")
+    wanted = msgspec.structs.replace(usual, localdisk=settings(group), storage=storage)
+    async with a_host(tmp_path, wanted) as made:
+        (made.disks / "source").write_bytes(os.urandom(MIB))
+        yield made
+
+
+async def test_leases_of_local_disks_are_told_and_fenced_without_sanlock(
+    sanlock_only: AHost,
+) -> None:
+    """They lie in the domain of this host alone, whoever keeps the leases of others."""
+    host = sanlock_only
+    made = await prepare(host)
+    info = await host.ended(made["job_id"])
+    assert info["status"] == "done", info
+    of_disk = info["destination"]["lease"]
+    said = await host.call("Lease.status", lease=of_disk)
+    assert said["metadata"]["job_status"] == "SUCCEEDED"
+    assert (await host.call("Lease.info", lease=of_disk))["lease_id"] == made["job_id"]
+    other = {**of_disk, "lease_id": JOB}
+    await host.done("Lease.create", lease=other, metadata=metadata(JOB))
+    await host.call("Lease.fence", lease=other, metadata=metadata(JOB))
+    assert (await host.call("Lease.status", lease=other))["metadata"]["job_status"] == "FENCED"
+    await host.done("Lease.delete", lease=other)
+
+
+async def test_a_copy_may_have_its_lease_in_the_domain_of_this_host(sanlock_only: AHost) -> None:
+    host = sanlock_only
+    await host.ended((await prepare(host))["job_id"])
+    [sd_id] = host.host.domains.folders
+    lease = {"sd_id": sd_id, "lease_id": JOB}
+    await host.done("Lease.create", lease=lease, metadata=metadata(JOB))
+    target = host.disks / "target"
+    target.write_bytes(bytes(MIB))
+    destination = {**external(target), "lease": lease, "generation": 0}
+    source = external(host.disks / "source")
+    await host.call("SDM.copy_data", job_id=JOB, source=source, destination=destination)
+    assert (await host.ended(JOB))["status"] == "done"
+
+
+async def test_nobody_joins_the_domain_of_this_host(host: AHost) -> None:
+    """Sanlock would keep its leases then, and no local disk could be prepared any more."""
+    await ready(host)
+    [sd_id] = host.host.domains.folders
+    with pytest.raises(UnsupportedOperation, match="this host alone"):
+        await host.call("StorageDomain.activate", storagedomainID=sd_id, host_id=1)
+    await host.call("StorageDomain.activate", storagedomainID=sd_id)  # it is known: nothing to do
+    await host.call("LocalDisk.remove", vol_id=VOL)
+    await ready(host)
 
 
 async def test_the_lease_is_kept_where_the_caller_wants_it(host: AHost) -> None:
@@ -305,8 +371,9 @@ async def test_an_agent_shares_the_copy_of_a_hook(
 ) -> None:
     """A hook began it while there was no agent, with the same configuration."""
     localdisk = {"helper": list(group.helper), "dev": str(tmp_path / "dev"), "keep": 0}
+    (host.disks / "source").write_bytes(os.urandom(12 * MIB))
     hook = DiskHost(tmp_path, localdisk).set_up((host.disks / "source").read_bytes())
-    start = hook.began(limit=4 * MIB)
+    start = hook.began(limit=2 * MIB)
     await trio.to_thread.run_sync(start.wait_for_copy)
     made = await prepare(host)
     assert made["state"] == "filling"
