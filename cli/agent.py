@@ -25,6 +25,9 @@ Settings = Annotated[
         help="A setting that wins over file and environment; can be repeated.",
     ),
 ]
+Defaults = Annotated[
+    bool, typer.Option("--defaults", help="Print a new file: every setting explained, none set.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -66,10 +69,7 @@ def config(
     *,
     config: ConfigFile = None,
     set: Settings = None,
-    defaults: Annotated[
-        bool,
-        typer.Option("--defaults", help="Print a new file: every setting explained, none set."),
-    ] = False,
+    defaults: Defaults = False,
 ) -> None:
     """Print the configuration that is in effect, as TOML; with --json as an object."""
     import msgspec

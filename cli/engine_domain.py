@@ -158,13 +158,9 @@ async def show(out: Output, engine: Engine, domain: Domain) -> None:
 @stoppable
 async def remove(out: Output, engine: Engine, domain: Domain) -> None:
     """Have an engine forget a storage domain without disks; what is on it stays."""
-    from cli.engine_client import OVIRT
-    from cli.engine_objects import found
+    from cli.engine_acting import removed
 
-    async with engine.connected() as session:
-        row = await found(session, "storagedomains", domain)
-        await session.delete(f"{OVIRT}/storagedomains/{row['id']}")
-    out.done({"id": row["id"], "name": row["name"]}, f"storage domain {row['name']} is forgotten")
+    await removed(out, engine, "storagedomains", domain, "storage domain {name} is forgotten")
 
 
 @command(app, "maintenance", example=f"engine domain maintenance {DOMAIN}")
@@ -184,12 +180,7 @@ async def activate(out: Output, engine: Engine, domain: Domain) -> None:
 
 
 async def _act(out: Output, engine: Engine, domain: str, action: str, what: str) -> None:
-    from cli.engine_client import OVIRT
-    from cli.engine_objects import found, listed_center
+    from cli.engine_acting import acted
 
-    async with engine.connected() as session:
-        row = await found(session, "storagedomains", domain)
-        center = await listed_center(session)
-        path = f"{OVIRT}/datacenters/{center}/storagedomains/{row['id']}/{action}"
-        await session.post(path, {})
-    out.done({"id": row["id"], "name": row["name"]}, f"storage domain {row['name']} {what}")
+    told = f"storage domain {{name}} {what}"
+    await acted(out, engine, "storagedomains", domain, action=action, told=told)

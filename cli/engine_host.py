@@ -57,7 +57,7 @@ async def list_(out: Output, engine: Engine) -> None:
 @reaching
 @stoppable
 async def show(out: Output, engine: Engine, host: Host) -> None:
-    """Show a host, and why it does not answer."""
+    """Show a host, and why it does not answer, or has not joined a domain."""
     from cli.columns import facts
     from cli.engine_objects import found, text
 
@@ -82,13 +82,9 @@ async def show(out: Output, engine: Engine, host: Host) -> None:
 @stoppable
 async def remove(out: Output, engine: Engine, host: Host) -> None:
     """Remove a host that is in maintenance and that nothing needs."""
-    from cli.engine_client import OVIRT
-    from cli.engine_objects import found
+    from cli.engine_acting import removed
 
-    async with engine.connected() as session:
-        row = await found(session, "hosts", host)
-        await session.delete(f"{OVIRT}/hosts/{row['id']}")
-    out.done({"id": row["id"], "name": row["name"]}, f"removed host {row['name']}")
+    await removed(out, engine, "hosts", host, "removed host {name}")
 
 
 @command(app, "maintenance", example=f"engine host maintenance {HOST}")
@@ -108,10 +104,6 @@ async def activate(out: Output, engine: Engine, host: Host) -> None:
 
 
 async def _act(out: Output, engine: Engine, host: str, action: str, what: str) -> None:
-    from cli.engine_client import OVIRT
-    from cli.engine_objects import found
+    from cli.engine_acting import acted
 
-    async with engine.connected() as session:
-        row = await found(session, "hosts", host)
-        await session.post(f"{OVIRT}/hosts/{row['id']}/{action}", {})
-    out.done({"id": row["id"], "name": row["name"]}, f"host {row['name']} {what}")
+    await acted(out, engine, "hosts", host, action=action, told=f"host {{name}} {what}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.agent import Settings, settings
+from cli.agent import Defaults, Settings, settings
 from cli.command import command, stoppable
 from cli.output import Output
 
@@ -73,17 +73,19 @@ async def init(
 
     from cli.passwords import from_stdin
     from engine import config_file
+    from engine.db.address import parsed, shown
     from engine.first_admin import prepare
 
     read = config_file.load(config, environment(), settings(set))
     password = await from_stdin() if password_stdin else secrets.token_urlsafe(18)
     await prepare(read, user, password)
-    facts = {"user": user, "database": read.database.url, "key_file": str(read.key_file)}
+    where = shown(parsed(read.database_url))
+    facts = {"user": user, "database": where, "key_file": str(read.key_file)}
     if not password_stdin:
         facts["password"] = password
     told = "" if password_stdin else f"; the password is {password}"
     kept = f"keep {read.key_file}: without it what is secret in the database is lost"
-    out.result(facts, f"{user} may do all{told}\n{kept}")
+    out.result(facts, f"{user} may do all{told}\nthe database is {where}\n{kept}")
 
 
 def config(
@@ -91,10 +93,7 @@ def config(
     *,
     config: ConfigFile = None,
     set: Settings = None,
-    defaults: Annotated[
-        bool,
-        typer.Option("--defaults", help="Print a new file: every setting explained, none set."),
-    ] = False,
+    defaults: Defaults = False,
 ) -> None:
     """Print the configuration that is in effect, as TOML; with --json as an object."""
     import msgspec

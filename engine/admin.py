@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from sqlalchemy import Connection
 
@@ -11,6 +11,7 @@ from engine.db import audit
 from engine.events import Bus
 
 T = TypeVar("T")
+Text: TypeAlias = str | Callable[[Connection], str]
 CODE = 4900  # of the audit rows: a change by a person. Codes above 5000 are oVirt's
 
 
@@ -32,15 +33,19 @@ class Admin:
     correlation: str = ""
     clock: Callable[[], float] = time.time
 
-    async def change(self, kind: str, object: str, text: str, work: Callable[[Connection], T]) -> T:
+    async def change(
+        self, kind: str, object: str, text: Text, work: Callable[[Connection], T]
+    ) -> T:
         """Do `work` and write down who did it; then tell of it. kind: "host"; object: its id.
 
-        text: for people: "added host a". Raises what `work` does, and DatabaseGone (4407).
+        text: for people: "added host a"; a function is asked before the change. Raises what `work`
+        does, and DatabaseGone (4407).
         """
 
-        def both(c: Connection) -> tuple[T, int]:
+        def all_of_it(c: Connection) -> tuple[T, int, str]:
+            said = text if isinstance(text, str) else text(c)
             done = work(c)
-            return done, audit.add(
+            row = audit.add(
                 c,
                 at=self.clock(),
                 severity="normal",
@@ -49,11 +54,12 @@ class Admin:
                 correlation=self.correlation,
                 kind=kind,
                 object=object,
-                text=text,
+                text=said,
             )
+            return done, row, said
 
-        done, row = await self.database.write(both)
-        self.tell(kind, object, {"text": text, "user": self.user}, row)
+        done, row, said = await self.database.write(all_of_it)
+        self.tell(kind, object, {"text": said, "user": self.user}, row)
         return done
 
     def tell(self, kind: str, object: str, data: dict[str, Any], row: int | None = None) -> None:

@@ -14,7 +14,10 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 20)]
 
 
 class Membership(msgspec.Struct, frozen=True):
-    """Of the host in the lockspace of a domain. host_id: None: it has not joined."""
+    """Of the host in the lockspace of a domain. host_id: None: it has not joined.
+
+    alone: there is none, as the embedded store keeps its leases, for one host.
+    """
 
     host_id: Annotated[int, msgspec.Meta(ge=1, le=2000)] | None = None
     state: str = "not joined"
@@ -22,6 +25,10 @@ class Membership(msgspec.Struct, frozen=True):
     @property
     def joined(self) -> bool:
         return self.host_id is not None and self.state == "joined"
+
+    @property
+    def alone(self) -> bool:
+        return self.state == "alone"
 
 
 class Endpoints(msgspec.Struct, frozen=True):
@@ -55,12 +62,9 @@ class Capabilities(msgspec.Struct, frozen=True):
     drained: bool = False
 
     def sees(self, sd_id: str) -> bool:
-        """Can this host use the leases of a domain? Those of one that it knows but has not joined
-        are for it alone: the embedded store."""
+        """Can this host use the leases of a domain?"""
         membership = self.domains.get(sd_id)
-        if membership is None:
-            return False
-        return membership.joined or "sanlock" not in self.stores
+        return membership is not None and (membership.joined or membership.alone)
 
 
 def read_capabilities(answer: object, host: str) -> Capabilities:

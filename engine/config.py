@@ -8,6 +8,7 @@ import msgspec
 from protocol.settings import Address, Folder, Log, Seconds, Section, about, sections
 
 Number: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+OrNone: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]  # 0: there is no limit
 Pauses: TypeAlias = Annotated[
     tuple[Annotated[float, msgspec.Meta(ge=0, le=86400)], ...], msgspec.Meta(min_length=1)
 ]
@@ -131,7 +132,7 @@ class CommandWork(Section, frozen=True):
 
 
 class Limits(Section, frozen=True):
-    """What one client of the REST interface may ask for."""
+    """What one client of the REST interface may ask for, and how many copies there are at once."""
 
     body: Annotated[
         Annotated[int, msgspec.Meta(ge=1024, le=1 << 30)], about("Bytes of the body of a request.")
@@ -145,6 +146,14 @@ class Limits(Section, frozen=True):
     ] = 10
     token_life: Annotated[Seconds, about("How long a token is good for.")] = Seconds(12 * 3600)
     listeners: Annotated[Number, about("Clients at once that follow events.")] = 100
+    copies_per_host: Annotated[
+        OrNone,
+        about("Copies at once on one host, which never does more than it says; 0: no limit."),
+    ] = 0
+    copies_per_domain: Annotated[
+        OrNone,
+        about("Copies at once with an end in one storage domain that has no limit; 0: no limit."),
+    ] = 0
 
 
 class Webhooks(Section, frozen=True):

@@ -3,7 +3,7 @@
 from sqlalchemy import Connection
 
 from engine.admin import Admin
-from engine.db import disks
+from engine.db import called, disks
 from engine.names import checked_name, checked_text
 
 
@@ -15,4 +15,4 @@ async def rename_disk(admin: Admin, disk: str, *, name: str, description: str) -
     def work(c: Connection) -> None:
         disks.change(c, disk, name=name, description=description)
 
-    await admin.change("disk", disk, f"disk {disk} is named {name}", work)
+    await admin.change("disk", disk, lambda c: f"disk {called.disk(c, disk)} is named {name}", work)

@@ -8,19 +8,20 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 from uuid import uuid4
 
 from sqlalchemy import Connection
 
 from engine.adapter_programs import Driver
 from engine.admin import Admin
-from engine.db import disks, domains, host_ids, leases
+from engine.db import called, disks, domains, host_ids, leases
 from engine.db.domains import Domain, State
 from engine.managed_storage import ManagedStorage
-from engine.names import checked_name, checked_text
+from engine.names import checked_name, checked_text, with_id
 from protocol.errors import BadParameter, NameTaken, StillUsed, WrongState
 
+T = TypeVar("T")
 DATA: Literal["data"] = "data"
 MANAGED: Literal["managed_block_storage"] = "managed_block_storage"
 ACTIVE: Literal["active"] = "active"
@@ -42,6 +43,8 @@ class JoiningService(Protocol):
     """engine/joining.py: hosts join active data domains, and leave those in maintenance."""
 
     def hurry(self) -> None: ...
+
+    def problem(self, host: str) -> str: ...
 
     async def leave(self, domain: str, hosts: Iterable[str]) -> Mapping[str, str]: ...
 
@@ -108,7 +111,7 @@ class DomainAdmin:
             raise NameTaken("storage domain", name)
 
     async def _add(self, domain: Domain, secret: Mapping[str, str]) -> None:
-        text = f"added storage domain {domain.name}"
+        text = f"added storage domain {with_id(domain.name, domain.id)}"
         await self.admin.change(
             "domain", domain.id, text, lambda c: domains.add(c, domain, secret=dict(secret))
         )
@@ -120,10 +123,10 @@ class DomainAdmin:
         def work(c: Connection) -> None:
             domains.change(c, domain, name=name, description=description)
 
-        await self.admin.change("domain", domain, f"storage domain {domain} is named {name}", work)
+        await self._change(domain, f"is named {name}", work)
 
     async def limit(self, domain: str, copies: int | None) -> None:
-        """At most so many copies at once have an end in it; None: as many as there are.
+        """At most so many copies at once have an end in it; None: as the configuration has it.
 
         Raises NoSuchObject (4400), BadParameter (1000)."""
         if copies is not None and not 1 <= copies <= MOST_COPIES:
@@ -132,8 +135,7 @@ class DomainAdmin:
         def work(c: Connection) -> None:
             domains.change(c, domain, limits={"copies": copies})
 
-        text = f"storage domain {domain}: copies at once: {copies or 'any number'}"
-        await self.admin.change("domain", domain, text, work)
+        await self._change(domain, f"has so many copies at once: {copies or 'as configured'}", work)
 
     async def activate(self, domain: str) -> None:
         """Nothing, if it is active. Raises NoSuchObject (4400)."""
@@ -146,7 +148,8 @@ class DomainAdmin:
 
         def unused(c: Connection, row: Domain) -> None:
             if locked := disks.search(c, domain=domain, state="locked", limit=1):
-                raise StillUsed("storage domain", row.name, f"disk {locked[0].id}, which is locked")
+                its = with_id(locked[0].name, locked[0].id)
+                raise StillUsed("storage domain", row.name, f"disk {its}, which is locked")
             if held := leases.search(c, domain=domain, limit=1):
                 raise StillUsed("storage domain", row.name, f"lease {held[0].id}")
 
@@ -165,7 +168,8 @@ class DomainAdmin:
                 domains.move(c, domain, state)
             return row
 
-        return await self.admin.change("domain", domain, f"storage domain {domain}: {state}", work)
+        what = "was activated" if state == ACTIVE else "is in maintenance"
+        return await self._change(domain, what, work)
 
     async def remove(self, domain: str) -> None:
         """Forget it; its storage is left as it is. Raises NoSuchObject (4400), StillUsed (4406):
@@ -178,7 +182,12 @@ class DomainAdmin:
                 raise WrongState("storage domain", row.name, row.state, MAINTENANCE)
             domains.remove(c, domain)
 
-        await self.admin.change("domain", domain, f"removed storage domain {domain}", work)
+        await self._change(domain, "was removed", work)
+
+    async def _change(self, domain: str, what: str, work: Callable[[Connection], T]) -> T:
+        return await self.admin.change(
+            "domain", domain, lambda c: f"storage domain {called.domain(c, domain)} {what}", work
+        )
 
 
 def _check(name: str, description: str) -> None:

@@ -10,7 +10,7 @@ import msgspec
 import trio
 
 from engine.answers import HostState
-from engine.capabilities import Capabilities, read_connector
+from engine.capabilities import Capabilities, Membership, read_connector
 from engine.db import hosts
 from engine.db.database import Database
 from engine.host_tasks import task_result
@@ -18,7 +18,7 @@ from engine.host_view import HostView
 from engine.links import WAIT, Times
 from engine.members import Member, Members
 from protocol.client import CALL_TIME, NoAnswer
-from protocol.errors import BadParameter, Error
+from protocol.errors import BadParameter, Error, NoHostFits
 from protocol.managed import Connector
 from protocol.messages import LeaseRef
 from protocol.record import JOB_TYPE, Expectation
@@ -32,9 +32,11 @@ JOB_EVENT = "|jobs|status|"
 
 @dataclass(frozen=True)
 class HostChanged:
-    """A host has another state, or another reason for it."""
+    """A host has another state, or another reason for it. row: the id of the row in the audit log
+    that tells of it; None: there is none."""
 
     view: HostView
+    row: int | None = None
 
 
 @dataclass(frozen=True)
@@ -158,11 +160,14 @@ class Fleet:
 
     async def connector(self, host: str) -> Connector:
         """What a volume is connected for. Raises as `call`; BadOutput (4118): the host does not
-        tell it."""
-        link = self._members[host].link
+        tell it; NoHostFits (4404): storage would take it for another host."""
+        member = self._members[host]
+        link = member.link
         told = link.capabilities
         if told is None or not told.connector_info:
             told = await link.refresh()
+        if member.twin:
+            raise NoHostFits(f"{member.row.name}: it gets no managed volumes: {member.twin}")
         return read_connector(told, link.known.name)
 
     async def refresh(self, host: str) -> Capabilities:
@@ -190,10 +195,12 @@ class Fleet:
 
     async def owner(self, lease: LeaseRef, host_id: int) -> str | None:
         """None: nobody, or more than one, says that it has joined with this host id."""
-        ids = {host: self._host_id(host, str(lease.sd_id)) for host in self.candidates(lease)}
-        found = [host for host, own in ids.items() if own == host_id]
-        if not found and host_id == EMBEDDED_HOST:
-            found = [host for host, own in ids.items() if own is None]
+        found = [
+            host
+            for host in self.candidates(lease)
+            if (told := self._membership(host, str(lease.sd_id))) is not None
+            if told.host_id == host_id or (told.alone and host_id == EMBEDDED_HOST)
+        ]
         return found[0] if len(found) == 1 else None
 
     async def jobs(self, host: str, job_ids: Sequence[str]) -> Mapping[str, Any]:
@@ -218,13 +225,12 @@ class Fleet:
 
     # --- inside ---------------------------------------------------------------------------------
 
-    def _host_id(self, host: str, sd_id: str) -> int | None:
+    def _membership(self, host: str, sd_id: str) -> Membership | None:
         told = self._members[host].link.capabilities
-        membership = told.domains.get(sd_id) if told else None
-        return membership.host_id if membership else None
+        return told.domains.get(sd_id) if told else None
 
-    def _changed(self, member: Member) -> None:
-        self._tell(HostChanged(member.view))
+    def _changed(self, member: Member, row: int | None) -> None:
+        self._tell(HostChanged(member.view, row))
 
     def _heard(self, host: str, method: str, info: Mapping[str, Any]) -> None:
         if method.startswith(JOB_EVENT):

@@ -12,9 +12,9 @@ import msgspec
 from sqlalchemy import Connection
 
 from engine.admin import Admin
-from engine.db import hosts
+from engine.db import called, hosts
 from engine.db.hosts import Host
-from engine.names import checked_name
+from engine.names import checked_name, with_id
 from protocol.address import PORT, parse
 from protocol.errors import WrongState
 
@@ -64,9 +64,8 @@ class HostAdmin:
             key=files.key or None,
             added=self.admin.clock(),
         )
-        await self.admin.change(
-            "host", host.id, f"added host {name} at {url}", lambda c: hosts.add(c, host)
-        )
+        text = f"added host {with_id(name, host.id)} at {url}"
+        await self.admin.change("host", host.id, text, lambda c: hosts.add(c, host))
         await self.fleet.add(host.id)
         return host.id
 
@@ -75,8 +74,12 @@ class HostAdmin:
 
         Raises NoSuchObject (4400).
         """
-        text = f"maintenance of host {host} {'began' if on else 'ended'}"
-        await self.admin.change("host", host, text, lambda c: hosts.set_maintenance(c, host, on))
+        await self.admin.change(
+            "host",
+            host,
+            lambda c: f"maintenance of host {called.host(c, host)} {'began' if on else 'ended'}",
+            lambda c: hosts.set_maintenance(c, host, on),
+        )
         await self.fleet.maintain(host, on=on)
 
     async def remove(self, host: str) -> None:
@@ -88,7 +91,9 @@ class HostAdmin:
                 raise WrongState("host", row.name, "in use", "in maintenance")
             hosts.remove(c, host)
 
-        await self.admin.change("host", host, f"removed host {host}", work)
+        await self.admin.change(
+            "host", host, lambda c: f"removed host {called.host(c, host)}", work
+        )
         await self.fleet.remove(host)
 
 

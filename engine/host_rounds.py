@@ -1,6 +1,7 @@
 """One call a host and round for all of its jobs."""
 
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from engine.hosts import Hosts
 log = logging.getLogger(__name__)
 
 PAUSES = (1.0, 2.0, 4.0, 8.0, 10.0)  # seconds before the second round, the third ...; then the last
+SOON = 0.1  # seconds from a round to the next, when the host tells that a job has ended
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class HostRounds:
         self._places: list[Place] = []
         self._round = 0  # of the pauses, the one after this round
         self._pause: trio.CancelScope | None = None  # while it lasts
+        self._asked = -math.inf  # when the last round ended
+        self._ended = False  # a job, since the last round began
         self._stopped = False
 
     @property
@@ -97,15 +101,27 @@ class HostRounds:
             self._pause.deadline = min(self._pause.deadline, trio.current_time() + self._pauses[0])
             self._round = 1
 
+    def job_ended(self) -> None:
+        """As the host tells: ask it now, or SOON after the last round. Somebody waits for that end,
+        and a job ends but once."""
+        self.hurry()
+        self._ended = True
+        if self._pause:
+            soon = max(trio.current_time(), self._asked + SOON)
+            self._pause.deadline = min(self._pause.deadline, soon)
+
     async def run(self) -> None:
         """Until no job is left."""
         try:
             due = trio.current_time()
             while not self.empty:
                 await self._wait(due)
+                self._ended = False
                 if waiting := [place for place in self._places if place.waits]:
                     await self._ask(waiting)
-                due = trio.current_time() + self._pauses[min(self._round, len(self._pauses) - 1)]
+                self._asked = trio.current_time()
+                pause = self._pauses[min(self._round, len(self._pauses) - 1)]
+                due = self._asked + (min(pause, SOON) if self._ended else pause)
                 self._round += 1
         except BaseException:
             self._stopped = True

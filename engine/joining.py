@@ -18,6 +18,7 @@ from engine.db.database import Database
 from engine.db.domains import Domain
 from engine.fleet import Fleet, FleetEvent, HostChanged
 from engine.host_view import HostView
+from engine.names import with_id
 from protocol.errors import AcquireHostIdFailure, Error, StorageDomainDoesNotExist
 from protocol.reported import Reported
 
@@ -39,8 +40,9 @@ class Pair:
 
 @dataclass
 class _Trouble:
-    """Of a pair that could not join. due: when it is tried again."""
+    """Of a pair that could not join. domain: its name. due: when it is tried again."""
 
+    domain: str
     reason: str
     failures: int
     due: float
@@ -113,6 +115,14 @@ class Joining:
     def problems(self) -> Mapping[Pair, str]:
         """Why hosts have not joined, of those that were told to."""
         return {pair: trouble.reason for pair, trouble in self._troubles.items()}
+
+    def problem(self, host: str) -> str:
+        """Why a host has not joined all that it was told to, for people; "" when it has."""
+        troubles = [(pair, one) for pair, one in self._troubles.items() if pair.host == host]
+        return "; ".join(
+            f"it has not joined domain {with_id(one.domain, pair.domain)}: {one.reason}"
+            for pair, one in sorted(troubles, key=lambda found: found[1].domain)
+        )
 
     def hurry(self) -> None:
         """Look now: a domain was added or activated. What failed is tried again at once."""
@@ -192,7 +202,7 @@ class Joining:
                 await self._join(pair, row)
                 self._troubles.pop(pair, None)
         except Exception as e:  # of one pair; the others go on
-            self._note(pair, e)
+            self._note(pair, row, e)
         finally:
             del self._tries[pair]
             this.over.set()
@@ -202,7 +212,8 @@ class Joining:
         if (told := await self._fleet.refresh(pair.host)).sees(row.id):
             return
         params: dict[str, Any] = {"storagedomainID": row.id, "path": row.path}
-        if "sanlock" in told.stores:
+        # One that is known and is no domain for the host alone needs it, whatever the host has.
+        if "sanlock" in told.stores or row.id in told.domains:
             params["host_id"] = await self._database.write(
                 lambda c: host_ids.allocated(c, row.id, pair.host)
             )
@@ -213,7 +224,7 @@ class Joining:
             )
         log.info("host %s has joined domain %s", pair.host, row.name)
 
-    def _note(self, pair: Pair, error: Exception) -> None:
+    def _note(self, pair: Pair, row: Domain, error: Exception) -> None:
         known = isinstance(error, Error)
         log.warning(
             "host %s has not joined domain %s: %s",
@@ -225,7 +236,7 @@ class Joining:
         failures = self._troubles[pair].failures if pair in self._troubles else 0
         pause = self._pauses[min(failures, len(self._pauses) - 1)]
         due = trio.current_time() + pause
-        self._troubles[pair] = _Trouble(str(error), failures + 1, due)
+        self._troubles[pair] = _Trouble(row.name, str(error), failures + 1, due)
 
     async def _leave(self, pair: Pair, failed: dict[str, str]) -> None:
         if this := self._tries.get(pair):

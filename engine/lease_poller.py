@@ -131,6 +131,11 @@ class ExternalLeasePoller:
         if rounds := self._rounds.get(host):
             rounds.hurry()
 
+    def job_ended(self, host: str) -> None:
+        """Ask a host at once: it has told that a job has ended. That is a hint, not a verdict."""
+        if rounds := self._rounds.get(host):
+            rounds.job_ended()
+
     def _of(self, host: str | None) -> HostRounds:
         """The rounds of `host`, begun when there are none."""
         if host not in self._rounds:

@@ -7,14 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import trio
+from sqlalchemy import Connection
 
+from engine import met
 from engine.capabilities import Capabilities
-from engine.db import hosts
 from engine.db.database import Database
 from engine.db.hosts import Host
 from engine.host_states import LinkState, shown
 from engine.host_view import HostView
 from engine.links import HostLink, Known, Times
+from engine.met import Met
+from engine.twins import twin
 from protocol.address import parse
 from protocol.client import HostError
 from protocol.errors import Error, NoSuchObject, NotDrained
@@ -27,15 +30,19 @@ DRAIN, RESUME = "Host.drain", "Host.resume"
 
 @dataclass(eq=False)
 class Member:
-    """A host. order: DRAIN or RESUME, that it has not taken yet. written: what stands of it in the
-    database; None: nothing of this life of the engine."""
+    """A host. connector, twin: as in Met. order: DRAIN or RESUME, that it has not taken yet.
+    written: what stands of it in the database; None: nothing of this life of the engine. audited:
+    the `twin` that stands in the audit log."""
 
     row: Host
     link: HostLink
     maintenance: bool
     hardware_id: str | None
+    connector: Mapping[str, Any]
+    twin: str = ""
     order: str | None = None
-    written: object = None
+    written: Met | None = None
+    audited: str = ""
     ordering: trio.Lock = field(default_factory=trio.Lock)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     over: trio.Event = field(default_factory=trio.Event)
@@ -54,11 +61,13 @@ class Member:
             up=self.up,
             maintenance=self.maintenance,
             capabilities=self.link.capabilities,
+            twin=self.twin,
         )
 
 
 class Members:
-    """By id. changed: told of each that has another view. heard: gets their events.
+    """By id. changed: told of each that has another view, with the id of the row in the audit log,
+    if there is one. heard: gets their events.
 
     What is done for them runs in `nursery`. Not thread safe: it belongs to the trio thread.
     """
@@ -69,7 +78,7 @@ class Members:
         nursery: trio.Nursery,
         times: Times,
         *,
-        changed: Callable[[Member], None],
+        changed: Callable[[Member, int | None], None],
         heard: Callable[[str, str, Mapping[str, Any]], None],
     ) -> None:
         self._database = database
@@ -103,7 +112,7 @@ class Members:
             heard=lambda method, info: self._heard(row.id, method, info),
             times=self._times,
         )
-        member = Member(row, link, row.maintenance, row.hardware_id)
+        member = Member(row, link, row.maintenance, row.hardware_id, row.connector or {})
         member.order = DRAIN if row.maintenance else None
         self._members[row.id] = member
         self._nursery.start_soon(_run, member, name=f"link of host {row.name}")
@@ -131,9 +140,11 @@ class Members:
         if reason := self._stranger(member, hardware_id):
             return reason
         member.hardware_id = hardware_id
-        if member.written != (hardware_id, told.connector_info):
-            member.written = hardware_id, told.connector_info
-            self._nursery.start_soon(self._write, member, hardware_id, told.connector_info)
+        self._identify(member, told.connector_info)
+        now = Met(hardware_id, member.connector, member.twin)
+        if member.written != now:
+            member.written = now
+            self._nursery.start_soon(self._write, member, now)
         if member.order is not None and not member.ordering.locked():
             self._nursery.start_soon(_order, member)
         return ""
@@ -147,28 +158,48 @@ class Members:
             )
         for other in self:
             if other is not member and (other.hardware_id or "").lower() == hardware_id:
-                return f"the machine at {url} is host {other.row.name} already"
+                return (
+                    f"the machine at {url} is host {other.row.name} already: its hardware id is"
+                    f" {hardware_id}; if it is another machine, set `identity.hardware_id` of its"
+                    " agent"
+                )
         return ""
 
-    async def _write(self, member: Member, hardware_id: str, connector: Mapping[str, Any]) -> None:
-        """Remember who answered. A database that is gone is told when the host is met again."""
+    def _identify(self, member: Member, connector: Mapping[str, Any]) -> None:
+        """Who was known by an identity first, keeps it; over a restart of the engine, too."""
+        if not connector:
+            return  # it could not tell just now
+        others = [(other.row.name, other.connector) for other in self if other is not member]
+        reason = twin(connector, others)
+        if not reason:
+            member.connector = connector
+        if reason != member.twin:
+            member.twin = reason
+            self._tell(member)
 
-        def work(c: Any) -> None:
-            hosts.met(
-                c, member.row.id, hardware_id=hardware_id, connector=connector, at=time.time()
-            )
+    async def _write(self, member: Member, what: Met) -> None:
+        """Remember who answered. A database that is gone is told when the host is met again."""
+        is_news, at = what.twin != member.audited, time.time()
+
+        def work(c: Connection) -> int | None:
+            met.write(c, member.row, what, at=at)
+            return met.audited(c, member.row, what.twin, at=at) if is_news else None
 
         try:
-            await self._database.write(work)
+            row = await self._database.write(work)
         except NoSuchObject:
             pass  # removed meanwhile
         except Error as e:
             member.written = None
             log.warning("host %s: what it told is not written down: %s", member.row.name, e)
+        else:
+            member.audited = what.twin
+            if row is not None:
+                self._tell(member, row)
 
-    def _tell(self, member: Member) -> None:
+    def _tell(self, member: Member, row: int | None = None) -> None:
         if self._members.get(member.row.id) is member:
-            self._changed(member)
+            self._changed(member, row)
 
 
 async def _run(member: Member) -> None:

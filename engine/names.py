@@ -27,6 +27,11 @@ def checked_user(name: str) -> str:
     return name
 
 
+def with_id(name: str, id: str) -> str:
+    """For people: what a thing is called now, and the id by which it is found for ever."""
+    return f"{name} ({id})"
+
+
 def checked_text(kind: str, text: str) -> str:
     """A description: one line, any printable characters. Raises BadParameter (1000)."""
     if len(text) > LONGEST_TEXT or not (text.isprintable() or not text):

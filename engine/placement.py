@@ -1,9 +1,10 @@
 """Which host does a piece of work. Pure."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from engine.host_view import HostView
+from engine.names import with_id
 from protocol.errors import NoHostFits
 
 
@@ -11,7 +12,7 @@ from protocol.errors import NoHostFits
 class Place:
     """A host that may do it. copies: that it does, or is about to do, as the engine counts.
 
-    limit: how many it is given at once; None: as many as it says that it does at once.
+    limit: how many it is given at once; it is never given more than it says that it does at once.
     """
 
     host: HostView
@@ -21,10 +22,9 @@ class Place:
     @property
     def most(self) -> int:
         """The copies that it is given at once."""
-        if self.limit is not None:
-            return self.limit
         told = self.host.capabilities
-        return told.limits.concurrency if told else 0
+        own = told.limits.concurrency if told else 0
+        return own if self.limit is None else min(own, self.limit)
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,9 @@ class Need:
     """What the work needs of its host.
 
     domains: ids of data domains that it must see: of the lease, of each image end. drivers: of
-    managed ends, as in `drivers` of Host.getCapabilities. schemes: of urls that it is given as they
-    are: "path", "nbd", ... . busy: the domains of both ends. without: hosts that are not to do it.
+    managed ends, as in `drivers` of Host.getCapabilities; connects: there are such ends. schemes:
+    of urls that it is given as they are: "path", "nbd", ... . busy: the domains of both ends.
+    without: hosts that are not to do it. called: names of domains by their ids, for people.
     """
 
     domains: frozenset[str] = frozenset()
@@ -50,6 +51,8 @@ class Need:
     schemes: frozenset[str] = frozenset()
     busy: tuple[Busy, ...] = ()
     without: frozenset[str] = frozenset()
+    connects: bool = False
+    called: Mapping[str, str] = field(default_factory=dict)
 
 
 def choose(places: Sequence[Place], need: Need) -> str:
@@ -88,7 +91,10 @@ def _against(place: Place, need: Need) -> Iterator[str]:
         yield "it is drained: it starts no job until it is activated (Host.resume)"
     for sd_id in sorted(need.domains):
         if not told.sees(sd_id):
-            yield f"it has not joined domain {sd_id}"
+            name = need.called.get(sd_id)
+            yield f"it has not joined domain {with_id(name, sd_id) if name else sd_id}"
+    if need.connects and host.twin:
+        yield f"it gets no managed volumes: {host.twin}"
     if missing := sorted(need.drivers.difference(told.drivers)):
         yield f"it cannot attach volumes of {', '.join(missing)}"
     if missing := sorted(need.schemes.difference(told.endpoints.schemes)):

@@ -21,7 +21,11 @@ class Finding:
     times: int = 1
 
     def __str__(self) -> str:
-        host = f"{self.host}: " if self.host else ""
+        return self.text(self.host or "")
+
+    def text(self, called: str) -> str:
+        """called: the host, for people."""
+        host = f"{called}: " if called else ""
         often = f" ({self.times} times, last at {self.last:.0f} s)" if self.times > 1 else ""
         return f"{self.first:6.0f} s  {host}{self.answer} [{self.row}]{often}"
 

@@ -10,6 +10,7 @@ import trio
 from engine import state_folder
 from engine.adapter_programs import AdapterPrograms, Driver
 from engine.commands.commands import Commands, commands
+from engine.commands.copy_limits import CopyLimits
 from engine.commands.copy_times import CopyTimes
 from engine.commands.following import Following
 from engine.commands.leftovers import keep_tidy
@@ -18,6 +19,7 @@ from engine.config import Config
 from engine.db import domains
 from engine.db.database import Database
 from engine.events import Bus
+from engine.failed_logins import FailedLogins
 from engine.fleet import Fleet, FleetEvent, HostChanged, JobEvent, fleet
 from engine.forgetting import keep_forgetting
 from engine.heard import Bounds
@@ -34,6 +36,7 @@ from engine.volume_poller import VolumePoller
 from engine.webhook_urls import Rules
 
 ADAPTER_DATABASE = "adapters.sqlite"  # of cinderlib; ours keep nothing
+ENDED = ("done", "failed", "aborted")  # of a job, as its host tells
 
 
 @dataclass(frozen=True)
@@ -82,11 +85,14 @@ async def engine(config: Config, version: str) -> AsyncGenerator[Engine]:
             following=following,
             times=CommandTimes(config.commands.tries, config.commands.pauses),
             copies=CopyTimes(room=config.commands.room),
+            limits=copy_limits(config),
         )
         nursery.start_soon(joining.run)
         nursery.start_soon(keep_tidy, services)
         nursery.start_soon(metrics.listen)
         nursery.start_soon(keep_forgetting, database, config.database.keep)
+        failed_logins = FailedLogins(database, bus)
+        nursery.start_soon(failed_logins.run)
         async with commands(services) as running:
             api = Api(
                 database,
@@ -97,6 +103,7 @@ async def engine(config: Config, version: str) -> AsyncGenerator[Engine]:
                 rest_settings(config),
                 joining,
                 storages.trial,
+                login_failed=failed_logins.note,
             )
             yield Engine(config, database, hosts, bus, running, metrics, api)
         nursery.cancel_scope.cancel()
@@ -135,11 +142,14 @@ class _Heard:
 
     def __call__(self, event: FleetEvent) -> None:
         if isinstance(event, JobEvent):
-            self._poller.hurry(event.host)
+            if event.info.get("status") in ENDED:
+                self._poller.job_ended(event.host)
+            else:
+                self._poller.hurry(event.host)
         elif isinstance(event, HostChanged):
             view = event.view
-            facts = {"name": view.name, "state": view.state.value, "reason": view.reason}
-            self._bus.tell("host.changed", view.id, facts)
+            facts = {"name": view.name, "state": view.state.value, "reason": view.problem}
+            self._bus.tell("host.changed", view.id, facts, id=event.row)
 
 
 def _poller(
@@ -167,6 +177,11 @@ def _link_times(config: Config) -> LinkTimes:
     return LinkTimes(
         grace=calls.grace, pauses=calls.pauses, refresh=calls.refresh, call=calls.call_time
     )
+
+
+def copy_limits(config: Config) -> CopyLimits:
+    limits = config.limits
+    return CopyLimits(limits.copies_per_host or None, limits.copies_per_domain or None)
 
 
 def rest_settings(config: Config) -> RestSettings:

@@ -10,6 +10,7 @@ from host.wire.call import Role
 from protocol.settings import (
     Address,
     Folder,
+    IscsiName,
     Log,
     MaybeFolder,
     Name,
@@ -198,6 +199,10 @@ class Identity(Section, frozen=True):
     name: Annotated[
         Name | None,
         about("The name that storage knows this host by, one for each; default: its host name."),
+    ] = None
+    initiator: Annotated[
+        IscsiName | None,
+        about("Its iSCSI name, where QEMU connects; default: open-iscsi's, else made of its UUID."),
     ] = None
 
 

@@ -28,6 +28,7 @@ ACCESS = "LEASEHOLD_MANAGED_ACCESS"
 OS_BRICK = "LEASEHOLD_MANAGED_OS_BRICK"
 HARDWARE_ID = "LEASEHOLD_IDENTITY_HARDWARE_ID"
 NAME_OF_HOST = "LEASEHOLD_IDENTITY_NAME"
+INITIATOR = "LEASEHOLD_IDENTITY_INITIATOR"
 # Words of multipath(8) and of the kernel: somebody is just letting go of the device.
 IN_USE = ("map in use", "map or partition in use", "Device or resource busy")
 FIRST_WAIT = 0.25  # seconds until a detach is tried again; doubled
@@ -54,6 +55,8 @@ class Helpers:
         facts = {HARDWARE_ID: hardware_id, OS_BRICK: config.managed.os_brick}
         if config.identity.name is not None:
             facts[NAME_OF_HOST] = config.identity.name
+        if config.identity.initiator is not None:
+            facts[INITIATOR] = config.identity.initiator
         if steps.VARIABLE in os.environ:
             facts[steps.VARIABLE] = os.environ[steps.VARIABLE]
         return cls(config.managed, facts)

@@ -15,6 +15,8 @@ _UUID = r"\A[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z"
 _HOST = r"(\*|\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)"
 _PORT = r"(6553[0-5]|655[0-2]\d|65[0-4]\d\d|6[0-4]\d{3}|[0-5]?\d{1,4})"
 _ADDRESS = rf"\A{_HOST}:{_PORT}\Z"
+# Source: RFC 7143, 4.2.7; no more of its alphabet than open-iscsi takes.
+_ISCSI_NAME = r"\A(iqn|eui|naa)\.[A-Za-z0-9.:-]{1,219}\Z"
 _NAME = r"\A[A-Za-z0-9._-]{1,255}\Z"
 
 Folder: TypeAlias = Annotated[str, msgspec.Meta(pattern=_FOLDER)]
@@ -23,6 +25,7 @@ Uuid: TypeAlias = Annotated[str, msgspec.Meta(pattern=_UUID)]
 Address: TypeAlias = Annotated[str, msgspec.Meta(pattern=_ADDRESS)]
 # Storage lets hosts in by it.
 Name: TypeAlias = Annotated[str, msgspec.Meta(pattern=_NAME)]
+IscsiName: TypeAlias = Annotated[str, msgspec.Meta(pattern=_ISCSI_NAME)]
 
 # What the patterns ask for, for people.
 MEANINGS = {
@@ -30,6 +33,7 @@ MEANINGS = {
     _MAYBE_FOLDER: "an absolute path, or nothing",
     _UUID: "a UUID in lower case",
     _ADDRESS: "HOST:PORT",
+    _ISCSI_NAME: "an iSCSI name, such as iqn.2026-11.com.example:host1",
     _NAME: "1 to 255 letters, digits, dots, hyphens and underscores",
 }
 

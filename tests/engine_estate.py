@@ -1,13 +1,13 @@
-"""A whole estate for tests: an engine, two hosts on real sanlock, one data, two managed domains."""
+"""A whole estate for tests: an engine, two hosts on real sanlock, data and managed domains."""
 
 import json
-import time
+import os
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from engine.adapter_programs import AdapterPrograms, Driver
 from engine.managed_storage import ManagedStorage, Times
@@ -20,15 +20,19 @@ from tests.servers import MIB, pattern
 from tests.tgt_server import TgtServer, tgt_server
 
 GIB = 1 << 30
-DATA = 3 * MIB  # of a disk, somewhere in it
+DATA = 3 * MIB  # of a disk, from AT on
+AT = 5 * MIB
 LEASES = 24
+# By name. The leases of jobs are made in the one with the lowest id.
+DATA_DOMAINS = {"data": SD_ID, "data2": "22222222-2222-4333-8444-555555555555"}
 JOINED = 60.0  # seconds
 TIDY = 75.0  # seconds, in which a host that was silent forgets what it was shut out from
 
 
 @dataclass
 class Estate:
-    """hosts: by the names host-a and host-b. domains: ids by name: "data", "array", "array2"."""
+    """hosts: by the names host-a and host-b. domains: ids by name: "data", "array", "array2", and
+    "data2" where it is wanted."""
 
     folder: Path
     database: str
@@ -82,8 +86,14 @@ class Estate:
 
     @property
     def data(self) -> Path:
-        """The folder of the data domain."""
+        """The folder of the first data domain, in which the leases of jobs are."""
         return self.mount / self.domains["data"]
+
+    @property
+    def data_domains(self) -> list[Path]:
+        """The folders of all."""
+        ids = [self.domains[name] for name in DATA_DOMAINS if name in self.domains]
+        return [self.mount / id for id in ids]
 
     @property
     def rows(self) -> Rows:
@@ -93,7 +103,7 @@ class Estate:
     # --- its disks --------------------------------------------------------------------------------
 
     def disk(self, domain: str = "array", data: bytes | None = None, gib: int = 1) -> str:
-        """A new disk with these bytes at 5 MiB; its id. None: DATA bytes of a pattern."""
+        """A new disk with these bytes at AT; its id. None: DATA bytes of a pattern."""
         name = f"disk-{uuid.uuid4().hex[:8]}"
         body = {
             "name": name,
@@ -106,7 +116,7 @@ class Estate:
         assert self.told(made["id"])["status"] == "ok", self.engine.log[-4000:]
         path = self.path(made["id"])
         with path.open("r+b") as file:
-            file.seek(5 * MIB)
+            file.seek(AT)
             file.write(pattern(DATA) if data is None else data)
         return str(made["id"])
 
@@ -124,7 +134,7 @@ class Estate:
     def volume_path(self, domain: str, volume: str, image: str | None = None) -> Path:
         if domain in self.places:
             return self.places[domain] / "volumes" / volume / "disk"
-        return self.data / "images" / str(image) / volume
+        return self.mount / domain / "images" / str(image) / volume
 
     def equal(self, disk: str, other: str) -> bool:
         """Has `other` the content of `disk`, and zeros behind that?"""
@@ -160,10 +170,11 @@ class Estate:
     # --- the end ----------------------------------------------------------------------------------
 
     def is_whole(self) -> bool:
-        """Is every host up, and has it joined the domain of the leases?"""
+        """Is every host up, and has it joined the data domains?"""
         for host in self.hosts:
-            domain = host.call("Host.getCapabilities")["domains"].get(self.domains["data"])
-            if domain is None or domain["state"] != "joined":
+            told = host.call("Host.getCapabilities")["domains"]
+            states = [told.get(one.name, {}).get("state") for one in self.data_domains]
+            if set(states) != {"joined"}:
                 return False
             if self.engine.get(f"hosts/{host.id}")["status"] != "up":
                 return False
@@ -171,7 +182,7 @@ class Estate:
 
     def left(self) -> list[str]:
         """What is left that should not be; no command runs."""
-        return left(self.database, self.hosts, self.storages, self.data)
+        return left(self.database, self.hosts, self.storages, self.data_domains)
 
     def nothing_is_left(self, *, quarantined: Sequence[str] = (), seconds: float = 10.0) -> None:
         """But for what these commands have in quarantine. Ends of processes take a moment."""
@@ -202,6 +213,42 @@ def _object(text: Any) -> dict[str, Any]:
     return found
 
 
+def holds(disk: Path, data: bytes) -> bool:
+    """Has it these bytes at AT, and zeros everywhere else? Holes are not read."""
+    with disk.open("rb") as file:
+        return (
+            all(
+                content == _expected(data, place, len(content)) for place, content in _written(file)
+            )
+            and _at(file, len(data)) == data
+        )
+
+
+def _expected(data: bytes, place: int, size: int) -> bytes:
+    """Of `size` bytes at `place`."""
+    before = max(AT - place, 0)
+    part = data[max(place - AT, 0) : max(place + size - AT, 0)]
+    return (bytes(min(before, size)) + part).ljust(size, b"\0")
+
+
+def _at(file: BinaryIO, size: int) -> bytes:
+    file.seek(AT)
+    return file.read(size)
+
+
+def _written(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Where and what: all that is no hole, a MiB at most each."""
+    end = 0
+    while True:
+        try:
+            begin = os.lseek(file.fileno(), end, os.SEEK_DATA)
+        except OSError:  # ENXIO: nothing more
+            return
+        end = os.lseek(file.fileno(), begin, os.SEEK_HOLE)
+        for place in range(begin, end, MIB):
+            yield place, os.pread(file.fileno(), min(MIB, end - place), place)
+
+
 def same(disk: Path, other: Path) -> bool:
     with disk.open("rb") as one, other.open("rb") as two:
         while chunk := one.read(MIB):
@@ -222,13 +269,14 @@ def estate(
     *,
     database: str | None = None,
     kind: str = "file",
+    data: int = 1,
     settings: Sequence[str] = (),
     agents: Sequence[str] = (),
 ) -> Iterator[Estate]:
     """All of it, ready, for the body. Nothing lives afterwards.
 
-    database: a url; None: SQLite in the folder. kind: of the managed domains: file or tgt.
-    settings: of the engine. agents: of both agents.
+    database: a url; None: SQLite in the folder. kind: of the managed domains: file or tgt. data:
+    how many data domains. settings: of the engine. agents: of both agents.
     """
     mount = folder / "mount"
     own = folder / "engine"
@@ -245,7 +293,7 @@ def estate(
         stack.callback(result.close)
         result.start()
         _add_hosts(result)
-        _add_data_domain(result)
+        _add_data_domains(result, list(DATA_DOMAINS)[:data])
         server = stack.enter_context(tgt_server()) if kind == "tgt" else None
         for name in ("array", "array2"):
             _add_managed_domain(result, name, server)
@@ -259,26 +307,25 @@ def _add_hosts(made: Estate) -> None:
     until(lambda: all(made.engine.get(f"hosts/{one.id}")["status"] == "up" for one in made.hosts))
 
 
-def _add_data_domain(made: Estate) -> None:
-    """On sanlock; both hosts have joined it at the end."""
+def _add_data_domains(made: Estate, names: Sequence[str]) -> None:
+    """On sanlock; both hosts have joined them at the end."""
     made.mount.mkdir()
-    options: tuple[object, ...] = ("--id", SD_ID, "--store", "sanlock", "--io-timeout", IO_TIMEOUT)
+    options: tuple[object, ...] = ("--store", "sanlock", "--io-timeout", IO_TIMEOUT)
     options += ("--leases", LEASES)
-    sd_id = made.a.leasehold("domain", "create", made.mount, *options)["id"]
+    for name in names:
+        id = DATA_DOMAINS[name]
+        made.a.leasehold("domain", "create", made.mount, "--id", id, *options)
     made.b.leasehold("domain", "open", made.mount)
-    body = {
-        "name": "data",
-        "id": sd_id,
-        "type": "data",
-        "host": {"name": made.a.name},
-        "storage": {"type": "posixfs", "path": str(made.mount)},
-    }
-    made.domains["data"] = made.engine.post("storagedomains", body)["id"]
-    deadline = time.monotonic() + JOINED
-    for host in made.hosts:
-        while host.call("Host.getCapabilities")["domains"].get(sd_id, {}).get("state") != "joined":
-            assert time.monotonic() < deadline, made.engine.log[-4000:]
-            time.sleep(0.1)
+    for name in names:
+        body = {
+            "name": name,
+            "id": DATA_DOMAINS[name],
+            "type": "data",
+            "host": {"name": made.a.name},
+            "storage": {"type": "posixfs", "path": str(made.mount)},
+        }
+        made.domains[name] = made.engine.post("storagedomains", body)["id"]
+    until(made.is_whole, lambda: made.engine.log[-4000:], JOINED)
 
 
 def _add_managed_domain(made: Estate, name: str, server: TgtServer | None) -> None:

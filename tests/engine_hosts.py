@@ -69,17 +69,19 @@ class AgentHost:
         """The folder with a link for each attached device."""
         return self.command.folder / "run"
 
-    def start(self) -> None:
+    def start(self, **environment: str) -> None:
         """The agent; the daemon of the host runs."""
         state = self.command.folder / "state"
         own = [f"managed.run={self.run}", f"folders.state={state}", f"identity.name={self.name}"]
         own += [f"identity.hardware_id={self.hardware_id}", "storage.require_watchdog=false"]
+        # All are on this machine, which may have an iSCSI name.
+        own += [f"identity.initiator=iqn.2026-11.test.leasehold:{self.name}"]
         self.agent = self._stack.enter_context(
             service(
                 self.command,
                 self.sockets,
                 *(*own, *self.settings),
-                environment=self.daemon.environment,
+                environment={**self.daemon.environment, **environment},
             )
         )
 
@@ -96,8 +98,9 @@ class AgentHost:
         return sum(_kill(pid) for pid in pids if comm(pid) == WORKER)
 
     def kill_tools(self) -> int:
-        """Those that copy."""
-        found = [*self.command.tools("qemu-img", "convert"), *self.command.tools("nbdcopy")]
+        """Those that copy or compare."""
+        names = (("qemu-img", "convert"), ("qemu-img", "compare"), ("nbdcopy",))
+        found = [process for name in names for process in self.command.tools(*name)]
         return sum(_kill(process.pid) for process in found)
 
     def die(self) -> None:

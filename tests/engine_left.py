@@ -5,7 +5,7 @@ with the rows of the database, which are read past the engine.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,22 +60,23 @@ WAITING = ("unresolved", "quarantined")  # for a person
 
 
 def left(
-    url: str, hosts: list[AgentHost], storages: dict[str, ManagedStorage], domain: Path
+    url: str, hosts: list[AgentHost], storages: dict[str, ManagedStorage], domains: Sequence[Path]
 ) -> list[str]:
     """What should not be there, in words. url: of the database, while no command runs.
 
-    storages: of the managed domains, by id. domain: the folder of the data domain.
+    storages: of the managed domains, by id. domains: the folders of the data domains.
     """
     rows = Rows(url)
     away = {one.id for one in hosts if one.agent is None}
     found = [
         *_in_tables(rows, away),
-        *_on_leases(rows, hosts, domain.name),
         *_on_hosts(rows, hosts),
     ]
+    for domain in domains:
+        found += [*_on_leases(rows, hosts, domain.name), *_in_images(rows, domain)]
     for id, storage in storages.items():
         found += _on_storage(rows, id, storage)
-    return [*found, *_in_images(rows, domain)]
+    return found
 
 
 def _in_tables(rows: Rows, away: set[str]) -> Iterator[str]:

@@ -6,6 +6,9 @@ shut out. So whatever is killed in between, the row says that the host may have 
 A host that answers detaches the volume. One that is silent is shut out by the storage, by force;
 that ends what it had sent (docs/adapters.md, "Disconnect means it"). A host that answers and cannot
 detach, because something there still uses the volume, is not forced: the volume is kept.
+
+An abort is obeyed between two calls. A call that the host has got is waited for: the host attaches
+and detaches a volume in turns, so its detaching could not end earlier, but could come first.
 """
 
 import logging
@@ -22,9 +25,11 @@ from engine.commands.run import Run
 from engine.commands.stage import Kept, Thing
 from engine.commands.undoing import GivenUp, tried
 from engine.db import attachments
+from engine.host_view import called_of
 from protocol.client import HostError
 from protocol.errors import (
     AccessNotCut,
+    ActionStopped,
     CannotConnect,
     ConnectionLost,
     Error,
@@ -62,13 +67,15 @@ class Access:
 async def attached(run: Run, end: ManagedEnd) -> str:
     """Attach a volume for a command that runs; the url, or path, by which its host knows it.
 
-    It may be called again. Raises HostError; CannotConnect, ConnectionLost: it may be attached
-    nevertheless; what ManagedStorage.connect_volume does.
+    It may be called again. Raises HostError; CannotConnect, ConnectionLost, ActionStopped (443): it
+    may be attached nevertheless; what ManagedStorage.connect_volume does.
     """
     access = Access.of(run)
     await _begun(run, end.volume, access.host)
     storage = await run.services.storage(end.domain)
     connection = await storage.connect_volume(end.volume, access.connector)
+    if run.abort_asked.is_set():
+        raise ActionStopped
     told = await _attach(run, access.host, end, msgspec.to_builtins(connection))
     url = str(told["managed_path"] or told["path"])
     await run.write(partial(attachments.there, volume=end.volume, host=access.host, path=url))
@@ -76,7 +83,8 @@ async def attached(run: Run, end: ManagedEnd) -> str:
 
 
 async def _begun(run: Run, volume: str, host: str) -> None:
-    """The row. Raises StillUsed (4406): the host has the volume for another command."""
+    """The row. Raises StillUsed (4406): the host has the volume for another command; ActionStopped
+    (443)."""
     times = run.services.copies
     for left in reversed(range(times.calls)):
         try:
@@ -85,7 +93,14 @@ async def _begun(run: Run, volume: str, host: str) -> None:
         except StillUsed:  # a leftover perhaps, which is just being tidied up
             if not left:
                 raise
-        await trio.sleep(times.pause)
+        await _pause(run)
+
+
+async def _pause(run: Run) -> None:
+    """Before the next call. Raises ActionStopped (443)."""
+    with trio.move_on_after(run.services.copies.pause):
+        await run.abort_asked.wait()
+        raise ActionStopped
 
 
 async def _attach(
@@ -110,7 +125,7 @@ async def _attach(
             if not left:
                 raise
             log.info("host %s gave no answer about volume %s: %s", host, end.volume, e)
-            await trio.sleep(times.pause)
+            await _pause(run)
     raise AssertionError("unreachable: the last round returns or raises")
 
 
@@ -129,7 +144,7 @@ async def cut(run: Run, end: ManagedEnd) -> None:
         answered = await _detached(run, access.host, end.volume)
         await _disconnect(run, end, access.connector)
     except Error as e:
-        raise AccessNotCut(end.volume, access.host, str(e)) from e
+        raise AccessNotCut(end.volume, _called(run), str(e)) from e
     if answered:
         ended = partial(attachments.remove, volume=end.volume, host=access.host)
     else:
@@ -143,7 +158,11 @@ async def cut_patiently(run: Run, end: ManagedEnd) -> None:
     try:
         await tried(lambda: cut(run, end), run)
     except GivenUp as e:
-        raise AccessNotCut(end.volume, run.facts["host"], e.reason) from e
+        raise AccessNotCut(end.volume, _called(run), e.reason) from e
+
+
+def _called(run: Run) -> str:
+    return called_of(run.services.fleet.views(), run.facts["host"])
 
 
 async def _detached(run: Run, host: str, volume: str) -> bool:

@@ -112,7 +112,7 @@ def _params(run: Run, ends: Ends, *, is_zero: bool) -> dict[str, Any]:
 async def _judged(run: Run, ends: Ends) -> Mapping[str, Any]:
     """The verdict, which is done or failed, in the journal. Raises NoVerdict."""
     verdict = await _verdict(run, ends)
-    record = verdicts.recorded(verdict)
+    record = verdicts.recorded(verdict, run.services.fleet.views())
     await run.write(partial(_write, run=run, record=record))
     if verdict.end is End.UNRESOLVED:
         raise NoVerdict(verdict.reason, action=verdict.action, verdict=record)

@@ -1,7 +1,14 @@
 """Volumes of images in data domains, made and deleted through any host that sees the domain."""
 
+from functools import partial
+
+import trio
+
 from engine.commands.managed_volumes import ASKED
 from engine.commands.run import Run
+from engine.db import called
+from engine.fleet import Fleet
+from engine.host_states import LinkState
 from protocol.client import HostError
 from protocol.errors import (
     ImageDoesNotExistInSD,
@@ -11,12 +18,28 @@ from protocol.errors import (
 )
 
 
-def host_for(run: Run, domain: str) -> str:
-    """A host that is up and sees the domain. Raises NoHostFits (4404)."""
-    for view in run.services.fleet.up():
+async def host_for(run: Run, domain: str) -> str:
+    """A host that is up and sees the domain. While others connect, as when the engine has just
+    begun, it is waited for. Raises NoHostFits (4404)."""
+    times, fleet = run.services.copies, run.services.fleet
+    with trio.move_on_after(times.met):
+        while _seeing(fleet, domain) is None and _connecting(fleet):  # noqa: ASYNC110 - no event
+            await trio.sleep(times.look)
+    if (host := _seeing(fleet, domain)) is not None:
+        return host
+    name = await run.read(partial(called.domain, id=domain))
+    raise NoHostFits(f"no host is up that has joined domain {name}")
+
+
+def _seeing(fleet: Fleet, domain: str) -> str | None:
+    for view in fleet.up():
         if view.capabilities is not None and view.capabilities.sees(domain):
             return view.id
-    raise NoHostFits(f"no host is up that has joined domain {domain}")
+    return None
+
+
+def _connecting(fleet: Fleet) -> bool:
+    return any(view.state is LinkState.CONNECTING for view in fleet.views())
 
 
 async def created(
@@ -45,7 +68,7 @@ async def created(
         "legal": legal,
     }
     try:
-        host = host_for(run, domain)
+        host = await host_for(run, domain)
         await run.note(**{ASKED: volume})
         await run.services.fleet.task(host, "Volume.create", params)
     except HostError as e:
@@ -60,7 +83,7 @@ async def deleted(run: Run, domain: str, image: str) -> None:
     """
     params = {"storagedomainID": domain, "imageID": image}
     try:
-        await run.services.fleet.task(host_for(run, domain), "Image.delete", params)
+        await run.services.fleet.task(await host_for(run, domain), "Image.delete", params)
     except HostError as e:
         if e.number != ImageDoesNotExistInSD.code:
             raise
@@ -70,7 +93,7 @@ async def is_there(run: Run, domain: str, image: str, volume: str) -> bool:
     """Raises NoHostFits (4404), and as Fleet.call."""
     params = {"storagedomainID": domain, "imageID": image, "volumeID": volume}
     try:
-        await run.services.fleet.call(host_for(run, domain), "Volume.getInfo", params)
+        await run.services.fleet.call(await host_for(run, domain), "Volume.getInfo", params)
     except HostError as e:
         if e.number not in (ImageDoesNotExistInSD.code, VolumeDoesNotExist.code):
             raise

@@ -11,7 +11,7 @@ import trio
 from engine.commands.ends import GENERATION
 from engine.commands.run import Run
 from engine.commands.stage import Kept, Thing
-from engine.db import leases
+from engine.db import called, leases
 from protocol.client import HostError
 from protocol.errors import CannotConnect, ConnectionLost, NoHostFits, NoSuchLease
 from protocol.messages import LeaseRef
@@ -64,7 +64,7 @@ async def deleted(run: Run, ref: LeaseRef) -> None:
 
 async def _deleted(run: Run, ref: LeaseRef) -> None:
     fleet = run.services.fleet
-    error: Exception = NoHostFits(f"no host is up that has joined domain {ref.sd_id}")
+    error: Exception | None = None
     for host in fleet.candidates(ref):
         try:
             await fleet.task(host, "Lease.delete", {"lease": msgspec.to_builtins(ref)})
@@ -75,6 +75,9 @@ async def _deleted(run: Run, ref: LeaseRef) -> None:
             error = e
         except (CannotConnect, ConnectionLost) as e:
             error = e
+    if error is None:
+        name = await run.read(partial(called.domain, id=str(ref.sd_id)))
+        error = NoHostFits(f"no host is up that has joined domain {name}")
     raise error
 
 

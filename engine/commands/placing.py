@@ -4,7 +4,7 @@ What is at its limit is waited for; what no host could do at rest is refused at 
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -13,6 +13,7 @@ import trio
 from sqlalchemy import Connection
 
 from engine.commands import loads
+from engine.commands.copy_limits import CopyLimits
 from engine.commands.ends import GENERATION, Ends, ImageEnd
 from engine.commands.run import Run
 from engine.commands.stage import Facts
@@ -72,9 +73,9 @@ async def _chosen(run: Run, ends: Ends) -> Chosen:
 
 def _take(c: Connection, run: Run, ends: Ends, views: Sequence[HostView]) -> Chosen:
     """Choose a host and take a place of it. Raises NoHostFits."""
-    by_host = jobs.running(c)
-    places = [Place(view, by_host.get(view.id, 0)) for view in views]
-    chosen = _choose(c, ends, places, loads.by_domain(c))
+    by_host, limits = jobs.running(c), run.services.limits
+    places = [Place(view, by_host.get(view.id, 0), limits.per_host) for view in views]
+    chosen = _choose(c, ends, places, loads.by_domain(c), limits)
     job = Job(
         run.spec.job,
         run.id,
@@ -98,21 +99,28 @@ async def _patience(run: Run, ends: Ends, views: Sequence[HostView]) -> float:
 
 def _fits_at_rest(c: Connection, ends: Ends, views: Sequence[HostView]) -> bool:
     try:
-        _choose(c, ends, [Place(view) for view in views], {})
+        _choose(c, ends, [Place(view) for view in views], {}, CopyLimits())
     except NoHostFits:
         return False
     return True
 
 
 def _choose(
-    c: Connection, ends: Ends, places: Sequence[Place], by_domain: Mapping[str, int]
+    c: Connection,
+    ends: Ends,
+    places: Sequence[Place],
+    by_domain: Mapping[str, int],
+    limits: CopyLimits,
 ) -> Chosen:
     """by_domain: copies that run."""
+    known = domains.all_domains(c)
     found = {end.domain: domains.get(c, end.domain) for end in (ends.source, ends.target)}
     need = Need(
         domains=ends.images,
         drivers=frozenset(filter(None, (_driver(found[end.domain]) for end in ends.managed))),
-        busy=tuple(_busy(one, by_domain.get(one.id, 0)) for one in found.values()),
+        connects=bool(ends.managed),
+        called={one.id: one.name for one in known},
+        busy=tuple(_busy(one, by_domain.get(one.id, 0), limits) for one in found.values()),
         without=frozenset(
             one.host
             for end in ends.managed
@@ -122,7 +130,7 @@ def _choose(
     )
     if isinstance(ends.target, ImageEnd):
         return Chosen(choose(places, need), None)
-    return _with_lease(places, need, _lease_domains(c, places))
+    return _with_lease(places, need, _lease_domains(known, places))
 
 
 def _with_lease(places: Sequence[Place], need: Need, lease_domains: Sequence[str]) -> Chosen:
@@ -136,19 +144,20 @@ def _with_lease(places: Sequence[Place], need: Need, lease_domains: Sequence[str
     raise error
 
 
-def _lease_domains(c: Connection, places: Sequence[Place]) -> list[str]:
+def _lease_domains(known: Iterable[Domain], places: Sequence[Place]) -> list[str]:
     """Those that most hosts see first: any of them can tell what became of a job."""
     told = [place.host.capabilities for place in places if place.host.up]
     seen = {
         one.id: sum(1 for capabilities in told if capabilities and capabilities.sees(one.id))
-        for one in domains.all_domains(c)
+        for one in known
         if one.kind == "data" and one.state == "active"
     }
     return sorted(seen, key=lambda id: (-seen[id], id))
 
 
-def _busy(domain: Domain, running: int) -> Busy:
-    return Busy(domain.name, running, domain.limits.get("copies"))
+def _busy(domain: Domain, running: int, limits: CopyLimits) -> Busy:
+    own = domain.limits.get("copies")
+    return Busy(domain.name, running, limits.per_domain if own is None else own)
 
 
 def _driver(domain: Domain) -> str | None:

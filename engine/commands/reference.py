@@ -28,7 +28,9 @@ undo, and a journal of them in the database. This page is made from the code by
 - A copy of which nobody can say what became of it is **unresolved**: nothing is undone.
 - A disk is locked by its command, and unlocked when the command ends. It stays locked only where
   the command is unresolved or in quarantine, and the volume that the disk uses is not whole.
-- Abort: between two stages, and in a copy at any time. After the final stage it comes too late.
+- Abort: between two stages; while a host is waited for and while bytes move, at any time; while a
+  volume is attached, between two calls of storage and host, which are not cut off themselves. After
+  the final stage it comes too late.
 
 | state | | leads to |
 |---|---|---|

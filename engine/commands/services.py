@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from engine.commands.copy_limits import CopyLimits
 from engine.commands.copy_times import CopyTimes
 from engine.commands.following import Following
 from engine.db.database import Database
@@ -55,5 +56,6 @@ class Services:
     tell: Tell
     times: CommandTimes = field(default_factory=CommandTimes)
     copies: CopyTimes = field(default_factory=CopyTimes)
+    limits: CopyLimits = field(default_factory=CopyLimits)
     following: Following = field(default_factory=Following)
     clock: Callable[[], float] = time.time

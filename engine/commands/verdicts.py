@@ -1,21 +1,23 @@
 """A verdict as it stands in the journal: it is written once, and never asked for again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import msgspec
 
+from engine.host_view import HostView, called_of
 from engine.judgement import End, Verdict
+from engine.story import Finding
 from protocol.errors import CopyFailed, Error
 from protocol.reported import Reported
 
 LONGEST = 4000  # characters
 
 
-def recorded(verdict: Verdict) -> dict[str, Any]:
+def recorded(verdict: Verdict, hosts: Sequence[HostView] = ()) -> dict[str, Any]:
     """end, row, reason, fenced, cut_off, disagree, cause (a name or null), action, error, story
-    (findings, with their text)."""
+    (findings, with their text). hosts: by whose names the text calls them."""
     error = verdict.error
     return {
         "end": verdict.end.value,
@@ -27,8 +29,12 @@ def recorded(verdict: Verdict) -> dict[str, Any]:
         "cause": verdict.cause.name if verdict.cause else None,
         "action": verdict.action,
         "error": _error(error),
-        "story": [{**asdict(one), "text": str(one)} for one in verdict.story],
+        "story": [{**asdict(one), "text": _text(one, hosts)} for one in verdict.story],
     }
+
+
+def _text(one: Finding, hosts: Sequence[HostView]) -> str:
+    return one.text(called_of(hosts, one.host) if one.host else "")
 
 
 def _error(told: object) -> dict[str, Any] | None:

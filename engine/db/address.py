@@ -41,5 +41,5 @@ def _file(url: URL) -> URL:
 
 
 def shown(url: URL) -> str:
-    """Without the password."""
-    return url.render_as_string(hide_password=True)
+    """As a person writes it, without the password."""
+    return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)

@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, select
 
-from engine.db import rows, secrets
+from engine.db import called, rows, secrets
 from engine.db.rows import Noun
 from engine.db.schema import disks, domains, leases, volumes
+from engine.names import with_id
 from protocol.errors import StillUsed
 
 Kind = Literal["data", "managed_block_storage"]
@@ -107,13 +108,14 @@ def move(c: Connection, id: str, state: State, expected: tuple[str, ...] = ()) -
 def remove(c: Connection, id: str) -> None:
     """With its host ids. Leases that are gone are forgotten. Raises NoSuchObject (4400);
     StillUsed (4406): by a disk, a volume or a lease."""
-    get(c, id)
+    domain = get(c, id)
     for table, kind in ((disks, "disk"), (volumes, "volume"), (leases, "lease")):
         query = select(table.c.id).where(table.c.domain == id)
         if table is not disks:
             query = query.where(table.c.state != "gone")
         if (found := c.execute(query.limit(1)).scalar()) is not None:
-            raise StillUsed("storage domain", id, f"{kind} {found}")
+            by = called.disk(c, found) if table is disks else found
+            raise StillUsed("storage domain", with_id(domain.name, id), f"{kind} {by}")
     for table in (volumes, leases):
         c.execute(table.delete().where(table.c.domain == id))
     _NOUN.remove(c, id)

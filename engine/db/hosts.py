@@ -9,6 +9,7 @@ from sqlalchemy import Connection, select
 from engine.db import rows
 from engine.db.rows import Noun
 from engine.db.schema import attachments, hosts, jobs
+from engine.names import with_id
 from protocol.errors import StillUsed
 
 _NOUN = Noun(hosts, "host")
@@ -93,14 +94,14 @@ def met(
 def remove(c: Connection, id: str) -> None:
     """With its host ids. Raises NoSuchObject (4400); StillUsed (4406): by an attachment, or a job
     that runs or whose end nobody knows."""
-    get(c, id)
+    host = get(c, id)
     its, shut_out = attachments.c.host == id, attachments.c.shut_out.is_(True)
     volume = c.execute(select(attachments.c.volume).where(its, ~shut_out)).scalar()
     if volume is not None:
-        raise StillUsed("host", id, f"volume {volume}, which is attached")
+        raise StillUsed("host", with_id(host.name, id), f"volume {volume}, which is attached")
     open_jobs = select(jobs.c.id).where(jobs.c.host == id, jobs.c.state.in_(OPEN))
     if (job := c.execute(open_jobs).scalar()) is not None:
-        raise StillUsed("host", id, f"job {job}")
+        raise StillUsed("host", with_id(host.name, id), f"job {job}")
     c.execute(attachments.delete().where(its, shut_out))  # the storage lets it in no more
     _NOUN.remove(c, id)
 

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 LOOK = 5.0  # seconds between two looks at the lock
 STANDBY = 1.0  # the same, of an engine that waits for it
+LINGER = 5.0  # seconds in which a server may not have noticed that an engine was killed
+AGAIN = 0.2  # between two looks in that time
 _CHECK = "key"  # in the table meta: a known word, sealed
 _PLACE = "this database"
 
@@ -54,15 +56,22 @@ async def _begin(db: "Database", *, standby: bool) -> None:
 
 
 async def _lock(db: "Database", *, standby: bool) -> None:
+    """Raises EngineBusy (4408): another engine has it, and did not just die."""
+    # The kernel ends the lock of a file together with its process.
+    lingers = trio.current_time() + (LINGER if db.file is None else 0.0)
+    told = None
     while True:
         until = trio.current_time() + db.patience
         if await tried(partial(db.calls.run, db.lock.taken), until):
             return
         owner = await tried(partial(db.calls.run, partial(_owner, db)), until)
-        if not standby:
+        if not standby and trio.current_time() >= lingers:
             raise EngineBusy(owner)
-        log.info("another engine has the database, this one stands by: %s", owner)
-        await trio.sleep(STANDBY)
+        if owner != told:  # once for each engine that has it
+            does = "stands by" if standby else f"looks for {LINGER:g} s whether it has gone"
+            log.info("another engine has the database, this one %s: %s", does, owner)
+            told = owner
+        await trio.sleep(STANDBY if standby else AGAIN)
 
 
 async def _beside(db: "Database", ours: trio.Event) -> None:

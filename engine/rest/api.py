@@ -70,6 +70,7 @@ class Api:
     storage: the volumes of a managed domain, by its id. trial: those behind driver options that no
     domain has yet. joining: None: nobody joins data domains. clock: seconds since the epoch. turn:
     held while a request with a correlation id begins a command. spaces: of managed domains.
+    login_failed: told of each, with the name and the address.
     """
 
     database: Store
@@ -83,6 +84,7 @@ class Api:
     clock: Callable[[], float] = time.time
     turn: trio.Lock = field(default_factory=trio.Lock)
     spaces: Spaces = field(default_factory=Spaces)
+    login_failed: Callable[[str, str], None] = lambda name, address: None
 
     def admin(self, call: "Call") -> Admin:
         """For changes that are no commands."""

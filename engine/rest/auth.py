@@ -66,7 +66,10 @@ class Sessions:
         self._check(keys)
         user = await self._api.database.read(lambda c: accounts.find_user(c, name))
         kept = user.password if user is not None else None
-        await self._checked(password, kept, keys, address)
+        if not await self._matches(password, kept, keys):
+            log.warning("a login failed", address=address)
+            self._api.login_failed(name, address)
+            raise Unauthorized(WRONG)
         assert user is not None  # or the password was wrong
         return await self._issue(user.name)
 
@@ -83,20 +86,19 @@ class Sessions:
         for key, limit in keys.items():
             self._failures.check(key, limit)
 
-    async def _checked(
-        self, password: str, kept: str | None, keys: dict[str, int], address: str
-    ) -> None:
+    async def _matches(self, password: str, kept: str | None, keys: dict[str, int]) -> bool:
+        """What does not is counted. Raises TooManyRequests (4411)."""
         if self._waiting >= self._api.config.logins_at_once:
             raise TooManyRequests(1)
         self._waiting += 1
         try:
             async with self._turns:
                 self._check(keys)  # others have failed while this one waited
-                if not await trio.to_thread.run_sync(passwords.matches, password, kept):
+                matches = await trio.to_thread.run_sync(passwords.matches, password, kept)
+                if not matches:
                     for key in keys:
                         self._failures.add(key)
-                    log.warning("a login failed", address=address)
-                    raise Unauthorized(WRONG)
+                return matches
         finally:
             self._waiting -= 1
 

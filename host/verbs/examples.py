@@ -129,7 +129,7 @@ EXAMPLES: dict[str, Example] = {
             "name": "host1",
             "version": "0.1.0",
             "stores": ["embedded"],
-            "domains": {SD: {"host_id": None, "state": "not joined"}},
+            "domains": {SD: {"host_id": None, "state": "alone"}},
             "connector_info": {
                 "host": "host1",
                 "ip": "10.0.0.1",

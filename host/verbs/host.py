@@ -7,16 +7,19 @@ from typing import Annotated, Any
 import msgspec
 import trio
 
+from endpoints.domain import lockspace_of
 from host.local_disk_here import in_agent
 from host.this_host import ThisHost
 from host.verbs.task import status_object
 from host.verbs.verb import Nothing, Params, Verb
-from leases import daemon
+from leases import daemon, ids
 from leases.daemon import Membership
 from leases.membership import asked
+from leases.worker import run
 from protocol.errors import Error, NotDrained, SanlockUnavailable
 
 LVM_TIME = 10.0  # seconds
+STORAGE_TIME = 5.0
 SOCKET = "sanlock.sock"  # in the run directory of the daemon; most hosts of one store have none
 
 
@@ -46,7 +49,7 @@ async def get_capabilities(host: ThisHost, params: Nothing, flow_id: str) -> dic
         "name": host.name,
         "version": host.version,
         "stores": ["embedded", *(["sanlock"] if members is not None else [])],
-        "domains": {one: _membership(one, members or ()) for one in host.domains.folders},
+        "domains": await _domains(host, members or ()),
         "connector_info": await host.managed.connector.info(),
         "drivers": await host.managed.connector.drivers(),
         "endpoints": {
@@ -111,13 +114,38 @@ async def _local_disk(host: ThisHost) -> dict[str, Any]:
     return {"backends": backends, "volume_group": host.config.localdisk.volume_group}
 
 
-def _membership(sd_id: str, members: Collection[Membership]) -> dict[str, Any]:
-    """Of this host in the lockspace of a domain."""
+async def _domains(host: ThisHost, members: Collection[Membership]) -> dict[str, dict[str, Any]]:
+    """host_id and state of this host in each domain, by id."""
+    told: dict[str, dict[str, Any]] = {}
+
+    async def tell(sd_id: str) -> None:
+        state = _membership(sd_id, members) or await _without(host, sd_id)
+        told[sd_id] = state
+
+    async with trio.open_nursery() as nursery:
+        for sd_id in host.domains.folders:
+            nursery.start_soon(tell, sd_id)
+    return told
+
+
+def _membership(sd_id: str, members: Collection[Membership]) -> dict[str, Any] | None:
+    """Of this host in the lockspace of a domain; None: the daemon knows nothing of it."""
     found = next((one for one in members if one.sd_id == sd_id), None)
     if found is None:
-        return {"host_id": None, "state": "not joined"}
+        return None
     state = "joined" if found.joined else "joining or leaving"
     return {"host_id": found.host_id, "state": state}
+
+
+async def _without(host: ThisHost, sd_id: str) -> dict[str, Any]:
+    """Of a domain whose lockspace this host is not in: is there one, as its storage says? There may
+    be one while that cannot be read."""
+    state = "not joined"
+    with trio.move_on_after(STORAGE_TIME), suppress(Error, OSError):
+        space = lockspace_of(await host.domains.load(sd_id))
+        if await run(ids.lockspace, space.ids, space.geometry, abandon=True) is None:
+            state = "alone"
+    return {"host_id": None, "state": state}
 
 
 JOBS = "a map of job id to the state of the job, as the event `|jobs|status|ID` tells it"
@@ -129,7 +157,8 @@ VERBS = (
         Nothing,
         get_capabilities,
         "uuid (hardware id), name, version, stores, domains (host_id and state of this host in"
-        " each, by id), connector_info, drivers, endpoints (schemes, directories, devices), limits"
+        " each, by id; state: joined, joining or leaving, not joined, or alone: of the embedded"
+        " store), connector_info, drivers, endpoints (schemes, directories, devices), limits"
         " (concurrency, rate in bytes/s, autodelete in seconds), local_disk (backends: lvm,"
         " lvmthin, those that can be used; volume_group), drained (true: it starts no job until"
         " Host.resume)",

@@ -49,7 +49,7 @@ def test_every_command_can_be_read(line: str) -> None:
 def test_the_configuration_of_the_guide_can_be_read(tmp_path: Path) -> None:
     text = PAGES[0].read_text()
     blocks = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         (tmp_path / "engine.toml").write_text(block)
         load(tmp_path / "engine.toml", {})

@@ -60,6 +60,7 @@ def test_init_makes_all_that_is_needed_and_prints_the_password_once(cli: EngineC
     first = ok(cli("init", "--json")).json
     state = cli.home / "engine"
     assert first["key_file"] == str(state / "secrets.key")
+    assert first["database"] == f"sqlite:///{state / 'engine.sqlite'}"
     assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in state.iterdir()} == {
         "secrets.key": 0o600,
         "engine.sqlite": 0o600,

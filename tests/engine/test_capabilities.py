@@ -50,22 +50,25 @@ def test_keys_that_are_not_known_are_skipped_and_missing_ones_have_defaults() ->
     assert (told.drivers, told.drained, told.limits.concurrency) == ((), False, 1)
 
 
-def seeing(stores: tuple[str, ...], membership: Membership | None) -> bool:
+def seeing(membership: Membership | None, *stores: str) -> bool:
     domains = {} if membership is None else {SD: membership}
     return Capabilities("u", stores=stores, domains=domains).sees(SD)
 
 
 def test_a_host_sees_the_domains_that_it_has_joined() -> None:
-    sanlock = ("embedded", "sanlock")
-    assert seeing(sanlock, Membership(3, "joined"))
-    assert not seeing(sanlock, Membership(3, "joining or leaving"))
-    assert not seeing(sanlock, Membership())
-    assert not seeing(sanlock, None)
+    assert seeing(Membership(3, "joined"), "embedded", "sanlock")
+    assert not seeing(Membership(3, "joining or leaving"), "embedded", "sanlock")
+    assert not seeing(Membership(), "embedded", "sanlock")
+    assert not seeing(None, "embedded", "sanlock")
 
 
-def test_a_host_without_sanlock_sees_every_domain_that_it_knows() -> None:
-    assert seeing(("embedded",), Membership())
-    assert not seeing(("embedded",), None)
+def test_a_host_sees_what_it_has_for_itself_alone() -> None:
+    assert seeing(Membership(state="alone"), "embedded")
+    assert seeing(Membership(state="alone"), "embedded", "sanlock")
+
+
+def test_a_host_without_a_daemon_does_not_see_what_several_hosts_share() -> None:
+    assert not seeing(Membership(), "embedded")
 
 
 def test_a_connector_is_read_or_said_to_be_missing() -> None:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from engine.commands.copy_limits import CopyLimits
 from engine.config import SECTIONS, Config
 from engine.config_file import PATH, load
 from engine.config_text import commented, effective
 from engine.heard import Bounds
 from engine.rest.settings import RestSettings
-from engine.whole import rest_settings
+from engine.whole import copy_limits, rest_settings
 from protocol.errors import BadParameter
 
 
@@ -46,6 +47,7 @@ def test_numbers_in_a_list_are_read_from_a_variable() -> None:
         ({"polling.pauses": "-1"}, "polling.pauses"),
         ({"commands.tries": "0"}, "commands.tries"),
         ({"limits.body": "1"}, "limits.body"),
+        ({"limits.copies_per_host": "-1"}, "limits.copies_per_host"),
         ({"hosts.grace": "-1"}, "hosts.grace"),
         ({"database.urls": "x"}, "database.urls"),
     ],
@@ -93,3 +95,12 @@ def test_the_defaults_are_those_of_the_parts() -> None:
         bounds.nobody,
     )
     assert rest_settings(Config()) == RestSettings()
+
+
+def test_no_limit_of_copies_is_none_or_0() -> None:
+    assert copy_limits(Config()) == CopyLimits()
+    told = {"LEASEHOLD_ENGINE_LIMITS_COPIES_PER_DOMAIN": "8"}
+    given = load(None, told, {"limits.copies_per_host": "0"})
+    assert copy_limits(given) == CopyLimits(per_domain=8)
+    given = load(None, {}, {"limits.copies_per_host": "3"})
+    assert copy_limits(given) == CopyLimits(per_host=3)

@@ -2,22 +2,25 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
 import trio
 
 from engine.answers import HostState
-from engine.db import hosts
+from engine.db import audit, hosts
 from engine.db.database import Database
 from engine.db.hosts import Host
 from engine.db.secrets import Key
+from engine.events import Bus
 from engine.fleet import Fleet, FleetEvent, HostChanged, JobEvent, fleet
 from engine.host_states import LinkState
+from engine.lease_poller import ExternalLeasePoller
 from engine.links import HostLink, Times
+from engine.whole import _Heard as HostsHeard
 from protocol.client import HostError, NoAnswer
 from protocol.errors import (
     BadOutput,
@@ -25,6 +28,7 @@ from protocol.errors import (
     CannotConnect,
     ConnectionLost,
     DatabaseGone,
+    NoHostFits,
     NoSuchObject,
     NotDrained,
     UnknownTask,
@@ -96,7 +100,10 @@ async def world(tmp_path: Path, database: Database) -> AsyncGenerator[World]:
         made = [await stack.enter_async_context(stand_in(tmp_path, name)) for name in "abc"]
         for number, one in enumerate(made, 1):
             one.answers["Host.getCapabilities"] = capabilities(
-                f"uuid-{number}", stores=SANLOCK, domains=joined(number)
+                f"uuid-{number}",
+                stores=SANLOCK,
+                domains=joined(number),
+                connector_info={"host": Path(one.path).name},
             )
         await known(database, *map(row, made))
         found = await stack.enter_async_context(fleet(database, times=QUICK))
@@ -192,6 +199,7 @@ async def test_one_machine_is_one_host(tmp_path: Path, database: Database) -> No
             await found.add("id-b")
             await until(lambda: found.view("id-b").state is LinkState.DOWN)
             assert "host a already" in found.view("id-b").reason
+            assert "identity.hardware_id" in found.view("id-b").reason  # of a cloned machine
             assert found.view("id-a").up
 
 
@@ -224,6 +232,129 @@ async def test_a_database_that_is_gone_keeps_no_host_away(
                 patch.undo()
                 await found.refresh("id-a")  # and is told now
                 await row_when_met(database, "id-a")
+
+
+# --- who cannot be told apart by storage --------------------------------------------------------
+
+IQN = "iqn.1994-05.com.redhat:64c4"
+
+
+def one_of(number: int, initiator: str, name: str = "") -> dict[str, Any]:
+    connector = {"host": name or f"host-{number}", "initiator": initiator}
+    return capabilities(f"uuid-{number}", connector_info=connector)
+
+
+async def audited(database: Database, host: str) -> list[audit.Entry]:
+    """What the audit log tells of a host, the oldest first."""
+    found = await database.read(lambda c: audit.search(c, kind="host", object=host))
+    return found[::-1]
+
+
+async def test_a_host_with_the_initiator_of_another_is_not_connected_until_it_has_its_own(
+    world: World, database: Database
+) -> None:
+    """And everybody is told why, and what to do."""
+    world.a.answers["Host.getCapabilities"] = one_of(1, IQN)
+    await world.fleet.refresh("id-a")
+    assert (await world.fleet.connector("id-a")).initiator == IQN
+    world.b.answers["Host.getCapabilities"] = one_of(2, IQN.upper())
+    await world.fleet.refresh("id-b")
+    assert world.fleet.view("id-a").problem == ""
+    view = world.fleet.view("id-b")
+    assert view.up  # it does what needs no storage array
+    assert "host a too" in view.problem
+    with pytest.raises(NoHostFits, match=r"initiatorname\.iscsi"):
+        await world.fleet.connector("id-b")
+    with trio.fail_after(20):
+        while not (rows := await audited(database, "id-b")):  # noqa: ASYNC110
+            await trio.sleep(0.01)
+    assert rows[0].text.startswith("host b (id-b) gets no managed volumes: its iSCSI name")
+    assert "/etc/iscsi/initiatorname.iscsi" in rows[0].text
+    assert rows[0].severity == "warning"
+    await until(
+        lambda: any(isinstance(one, HostChanged) and one.row == rows[0].id for one in world.events)
+    )
+    await world.fleet.refresh("id-b")  # and again: nothing new
+
+    world.b.answers["Host.getCapabilities"] = one_of(2, "iqn.its.own")
+    await world.fleet.refresh("id-b")
+    assert (await world.fleet.connector("id-b")).initiator == "iqn.its.own"
+    assert world.fleet.view("id-b").problem == ""
+    with trio.fail_after(20):
+        while len(rows := await audited(database, "id-b")) < 2:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+    assert rows[1].text == "host b (id-b) gets managed volumes again"
+    assert await audited(database, "id-a") == []
+
+
+async def test_a_host_that_changes_its_name_to_that_of_another_has_it_not_after_a_restart_either(
+    tmp_path: Path, database: Database
+) -> None:
+    """Though it was added first: who was known by a name first, keeps it."""
+    async with stand_in(tmp_path, "a") as first, stand_in(tmp_path, "b") as second:
+        first.answers["Host.getCapabilities"] = one_of(1, "iqn.1")
+        second.answers["Host.getCapabilities"] = one_of(2, "iqn.2")
+        await known(database, row(first), row(second))
+        async with fleet(database, times=QUICK):
+            await row_when_met(database, "id-a")
+            await row_when_met(database, "id-b")
+        first.answers["Host.getCapabilities"] = one_of(1, "iqn.1", name="host-2")
+        for _ in range(2):
+            async with fleet(database, times=QUICK) as found:
+                await until(lambda found=found: len(found.up()) == 2)  # type: ignore[misc]
+                assert "that of host b" in found.view("id-a").twin
+                assert found.view("id-b").twin == ""
+        assert (await row_of(database, "id-a")).connector == {
+            "host": "host-1",
+            "initiator": "iqn.1",
+        }
+        async with fleet(database, times=QUICK) as found:
+            await found.remove("id-b")
+            await database.write(lambda c: hosts.remove(c, "id-b"))
+            await found.refresh("id-a")  # nobody else has it now
+            assert (await found.connector("id-a")).host == "host-2"
+
+
+async def test_of_hosts_that_were_written_down_as_twins_none_is_connected(
+    tmp_path: Path, database: Database
+) -> None:
+    """By an engine that did not look: nobody knows whose the volumes are."""
+    async with stand_in(tmp_path, "a") as first, stand_in(tmp_path, "b") as second:
+        for number, host in enumerate((first, second), 1):
+            host.answers["Host.getCapabilities"] = one_of(number, IQN)
+        connector = {"host": "x", "initiator": IQN}
+        await known(database, row(first, connector=connector), row(second, connector=connector))
+        async with fleet(database, times=QUICK) as found:
+            await until(lambda: len(found.up()) == 2)
+            assert "host b" in found.view("id-a").twin
+            assert "host a" in found.view("id-b").twin
+            second.answers["Host.getCapabilities"] = one_of(2, "iqn.its.own")
+            await found.refresh("id-b")
+            await found.refresh("id-a")
+            assert [view.problem for view in found.views()] == ["", ""]
+
+
+async def test_a_host_that_cannot_tell_its_connector_keeps_its_names(world: World) -> None:
+    world.a.answers["Host.getCapabilities"] = one_of(1, IQN)
+    await world.fleet.refresh("id-a")
+    world.a.answers["Host.getCapabilities"] = capabilities("uuid-1", connector_info={})
+    await world.fleet.refresh("id-a")
+    world.b.answers["Host.getCapabilities"] = one_of(2, IQN)
+    await world.fleet.refresh("id-b")
+    assert "host a" in world.fleet.view("id-b").twin
+
+
+async def test_who_listens_is_told_of_a_twin_and_where_it_stands_in_the_audit_log(
+    world: World,
+) -> None:
+    bus = Bus()
+    heard_of = HostsHeard(bus, cast(ExternalLeasePoller, None))
+    view = replace(world.fleet.view("id-a"), twin="it has the name of b")
+    with bus.subscribed() as heard:
+        heard_of(HostChanged(view, 7))
+        event = await heard.receive()
+    assert (event.kind, event.object, event.id) == ("host.changed", "id-a", 7)
+    assert event.data["reason"] == "it gets no managed volumes: it has the name of b"
 
 
 # --- they come and go ---------------------------------------------------------------------------
@@ -426,12 +557,13 @@ async def test_the_owner_is_who_has_joined_with_the_host_id(world: World) -> Non
 async def test_host_1_of_an_embedded_store_is_the_one_host_that_knows_the_domain(
     world: World,
 ) -> None:
-    for host, domains in ((world.a, joined(None)), (world.b, {}), (world.c, {})):
-        number = host.answers["Host.getCapabilities"]["uuid"]
-        host.answers["Host.getCapabilities"] = capabilities(number, domains=domains)
-    for id in ("id-a", "id-b", "id-c"):
-        await world.fleet.refresh(id)
-    assert await world.fleet.owner(LEASE, 1) == "id-a"
+    for state, owner in (("alone", "id-a"), ("not joined", None)):
+        for host, domains in ((world.a, joined(None, state)), (world.b, {}), (world.c, {})):
+            number = host.answers["Host.getCapabilities"]["uuid"]
+            host.answers["Host.getCapabilities"] = capabilities(number, domains=domains)
+        for id in ("id-a", "id-b", "id-c"):
+            await world.fleet.refresh(id)
+        assert await world.fleet.owner(LEASE, 1) == owner
 
 
 async def test_the_poller_asks_by_the_names_of_the_verbs(world: World) -> None:

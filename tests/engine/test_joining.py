@@ -21,7 +21,11 @@ from engine.host_states import LinkState
 from engine.host_view import HostView
 from engine.joining import Joining, Pair, joined, missing
 from engine.links import Times
-from protocol.errors import AcquireHostIdFailure, StorageDomainDoesNotExist
+from protocol.errors import (
+    AcquireHostIdFailure,
+    SanlockUnavailable,
+    StorageDomainDoesNotExist,
+)
 from tests.engine.stand_in import SILENT, StandIn, capabilities, stand_in, until
 
 SD = "1dd9f4a2-0c59-4c1c-9d31-6a1d0d4ad2ef"
@@ -51,7 +55,7 @@ def test_a_host_that_is_up_is_to_join_an_active_data_domain() -> None:
         (DATA, replace(view(), maintenance=True)),
         (DATA, replace(view(), capabilities=None)),
         (DATA, view(domains={SD: Membership(4, "joined")})),
-        (DATA, view(stores=("embedded",), domains={SD: Membership()})),
+        (DATA, view(domains={SD: Membership(state="alone")})),
         (replace(DATA, state="maintenance"), view()),
         (replace(DATA, kind="managed_block_storage", path=None), view()),
     ],
@@ -226,6 +230,10 @@ async def test_a_failure_is_told_until_the_host_has_joined(tmp_path: Path) -> No
         for times in (1, 2):
             await until(lambda: len(site.members[0].asked) == times)  # noqa: B023
             await until(lambda: Pair("a", SD) in site.joining.problems)
+            problem = site.joining.problem("a")
+            assert problem.startswith(f"it has not joined domain data ({SD}): ")
+            assert "storage is slow" in problem
+            assert site.joining.problem("b") == ""
             assert "storage is slow" in site.joining.problems[Pair("a", SD)]
             site.joining.hurry()
         await until(lambda: not site.joining.problems)
@@ -379,13 +387,37 @@ async def test_a_look_that_has_read_the_old_state_has_nobody_join_after_the_leav
         assert [one.joined() for one in site.members] == [None, None, None]
 
 
+async def test_a_host_whose_daemon_is_away_tells_why_it_has_not_joined_what_several_share(
+    tmp_path: Path,
+) -> None:
+    known: dict[str, Any] = {}
+
+    async def activate(params: dict[str, Any]) -> Any:
+        known[params["storagedomainID"]] = {"host_id": None, "state": "not joined"}
+        return SanlockUnavailable("/run/sanlock", "no daemon") if "host_id" in params else True
+
+    async def told(params: dict[str, Any]) -> dict[str, Any]:
+        return capabilities("u1", domains=dict(known))
+
+    def before(members: list[Member]) -> None:
+        members[0].host.answers["StorageDomain.activate"] = activate
+        members[0].host.answers["Host.getCapabilities"] = told
+
+    async with world(tmp_path, before=before) as site:
+        await site.domain()
+        await until(lambda: "no sanlock daemon" in site.joining.problem("a"))
+        told_by = site.fleet.view("a").capabilities
+        assert told_by is not None
+        assert not told_by.sees(SD)
+
+
 async def test_a_host_without_sanlock_is_told_to_know_the_domain_and_gets_no_id(
     tmp_path: Path,
 ) -> None:
     known: dict[str, Any] = {}
 
     async def activate(params: dict[str, Any]) -> bool:
-        known[params["storagedomainID"]] = {"host_id": None, "state": "not joined"}
+        known[params["storagedomainID"]] = {"host_id": None, "state": "alone"}
         return True
 
     async def told(params: dict[str, Any]) -> dict[str, Any]:

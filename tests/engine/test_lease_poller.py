@@ -14,6 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from engine.answers import Fenced, FenceFailed, Free, HostState, Owned, Told
 from engine.decide import Do
 from engine.heard import Bounds
+from engine.host_rounds import SOON
 from engine.judgement import End, Verdict
 from engine.lease_poller import ExternalLeasePoller, Judged, Looked, Standing, resolve
 from engine.unresolved import Unresolved
@@ -154,6 +155,67 @@ async def test_a_host_that_tells_of_a_change_is_asked_soon(autojump_clock: MockC
         await trio.sleep(2)
         nursery.cancel_scope.cancel()
     assert hosts.times("jobs") == [0, 1, 3, 7, 15, 25, 35, 45, 48]
+
+
+async def test_a_host_that_tells_of_the_end_of_a_job_is_asked_at_once_and_once(
+    autojump_clock: MockClock,
+) -> None:
+    hosts = FakeHosts({"a": jobs("running")}, {"b": SUCCEEDED})
+    async with trio.open_nursery() as nursery:
+        poller = ExternalLeasePoller(hosts, nursery)
+        nursery.start_soon(poller.judge, WATCH)
+        await trio.sleep(5)  # the next round would be at 7
+        poller.job_ended("b")  # of which no job is known
+        poller.job_ended("a")
+        await trio.sleep(7)
+        nursery.cancel_scope.cancel()
+    assert hosts.times("jobs") == [0, 1, 3, 5, 7, 11]
+
+
+async def test_an_end_that_is_told_during_a_round_has_the_host_asked_again_soon(
+    autojump_clock: MockClock,
+) -> None:
+    async def told_meanwhile(verb: str, host: str) -> None:
+        if verb == "jobs" and len(hosts.of("jobs")) == 1:
+            poller.job_ended("a")
+
+    hosts = FakeHosts({"a": [jobs("running"), jobs("done")]}, {"b": SUCCEEDED})
+    hosts.before = told_meanwhile
+    async with trio.open_nursery() as nursery:
+        poller = ExternalLeasePoller(hosts, nursery)
+        nursery.start_soon(poller.judge, WATCH)
+    assert hosts.times("jobs") == [0, SOON]
+
+
+async def test_however_often_a_host_tells_of_ends_it_is_asked_now_and_then(
+    autojump_clock: MockClock,
+) -> None:
+    hosts = FakeHosts({"a": jobs("running")}, {"b": SUCCEEDED})
+    async with trio.open_nursery() as nursery:
+        poller = ExternalLeasePoller(hosts, nursery)
+        nursery.start_soon(poller.judge, WATCH)
+        for _ in range(1000):
+            poller.job_ended("a")
+            await trio.sleep(SOON / 100)
+        nursery.cancel_scope.cancel()
+    assert 5 < len(hosts.of("jobs")) <= 12
+
+
+async def test_an_end_that_is_told_while_the_lease_is_looked_at_makes_nobody_spin(
+    autojump_clock: MockClock,
+) -> None:
+    async def hangs(verb: str, host: str) -> None:
+        if verb == "status":
+            poller.job_ended("a")
+            await trio.sleep(20)
+
+    hosts = FakeHosts({"a": jobs("done")}, {"b": SUCCEEDED})
+    hosts.before = hangs
+    async with trio.open_nursery() as nursery:
+        poller = ExternalLeasePoller(hosts, nursery)
+        nursery.start_soon(poller.judge, WATCH)
+    assert hosts.times("jobs") == [0]
+    assert hosts.times("status") == [0]
 
 
 async def test_a_new_job_does_not_wait_for_the_pause_of_another(autojump_clock: MockClock) -> None:

@@ -22,7 +22,7 @@ TOLD = Capabilities(
     endpoints=Endpoints(schemes=("path",)),
     limits=Limits(4),
 )
-NEED = Need(frozenset({SD}), frozenset({"iscsi"}), frozenset({"path"}))
+NEED = Need(frozenset({SD}), frozenset({"iscsi"}), frozenset({"path"}), connects=True)
 
 
 def host(id: str = "a", told: Capabilities | None = TOLD, **other: Any) -> HostView:
@@ -44,9 +44,11 @@ AGAINST = {
     "not told": place(told=None),
     "drained": place(told=told(drained=True)),
     f"not joined domain {SD}": place(told=told(domains={SD: Membership(1, "joining or leaving")})),
+    "no managed volumes: it has the name of b": place(twin="it has the name of b"),
     "volumes of iscsi": place(told=told(drivers=("file",))),
     "urls of path": place(told=told(endpoints=Endpoints())),
     "its limit is 4": place(copies=4),
+    "4 copies at once, its limit is 4": place(copies=4, limit=9),
     "its limit is 2": place(copies=2, limit=2),
     "its limit is 0": place(limit=0),
 }
@@ -65,6 +67,17 @@ def test_a_host_that_does_not_fit_is_never_chosen_and_is_told_why(why: str) -> N
 def test_a_host_that_is_not_to_do_it_does_not() -> None:
     need = replace(NEED, without=frozenset({"a"}))
     assert choose([place("a"), place("b", copies=3)], need) == "b"
+
+
+def test_a_host_with_a_twin_does_what_needs_no_managed_volume() -> None:
+    need = replace(NEED, drivers=frozenset(), connects=False)
+    assert choose([place("a", twin="x"), place("b", copies=3)], need) == "a"
+
+
+def test_a_domain_is_told_by_its_name_and_its_id() -> None:
+    need = replace(NEED, called={SD: "data-1"})
+    with pytest.raises(NoHostFits, match=rf"has not joined domain data-1 \({SD}\)"):
+        choose([place(told=told(domains={}))], need)
 
 
 def test_every_host_is_told_with_its_reason() -> None:

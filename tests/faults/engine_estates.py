@@ -1,4 +1,4 @@
-"""The estates of a test run: one for each database, made at its first use and shared by all tests.
+"""The estates of a test run: made at their first use and shared by all tests that want such a one.
 
 One that a test has left in disorder is given up, and the next test gets a new one.
 """
@@ -6,7 +6,7 @@ One that a test has left in disorder is given up, and the next test gets a new o
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 
@@ -21,22 +21,32 @@ SETTINGS = (
 )
 
 
+@dataclass(frozen=True)
+class Kind:
+    """managed: of the managed domains: file or tgt. data: how many data domains."""
+
+    database: str
+    managed: str = "file"
+    data: int = 1
+
+
 @dataclass
 class Estates:
     folders: pytest.TempPathFactory
-    _made: dict[str, tuple[Estate, ExitStack]] = field(default_factory=dict)
+    _made: dict[Kind, tuple[Estate, ExitStack]] = field(default_factory=dict)
     _server: Postgres | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
 
-    def of(self, database: str) -> Estate:
-        """One whose engine runs, and in which nothing is left by others."""
-        if database in self._made and not self._is_whole(database):
-            self._made.pop(database)[1].close()
-        if database not in self._made:
+    def of(self, database: str, **options: Any) -> Estate:
+        """One whose engine runs, and in which nothing is left by others. options: of Kind."""
+        kind = Kind(database, **options)
+        if kind in self._made and not self._is_whole(kind):
+            self._made.pop(kind)[1].close()
+        if kind not in self._made:
             stack = ExitStack()
-            made = stack.enter_context(self._new(database))
-            self._made[database] = made, stack
-        return self._made[database][0]
+            made = stack.enter_context(self._new(kind))
+            self._made[kind] = made, stack
+        return self._made[kind][0]
 
     @property
     def server(self) -> Postgres:
@@ -45,17 +55,23 @@ class Estates:
             self._server = self._stack.enter_context(postgres())
         return self._server
 
-    def _new(self, database: str) -> AbstractContextManager[Estate]:
-        url = self.server.new_database() if database == POSTGRESQL else None
-        folder = Path(self.folders.mktemp(database))
-        return estate(folder, database=url, agents=SLOW_AGENTS, settings=SETTINGS)
+    def _new(self, kind: Kind) -> AbstractContextManager[Estate]:
+        return estate(
+            Path(self.folders.mktemp(kind.database)),
+            database=self.server.new_database() if kind.database == POSTGRESQL else None,
+            kind=kind.managed,
+            data=kind.data,
+            agents=SLOW_AGENTS,
+            settings=SETTINGS,
+        )
 
-    def _is_whole(self, database: str) -> bool:
-        made = self._made[database][0]
+    def _is_whole(self, kind: Kind) -> bool:
+        made = self._made[kind][0]
         try:
             if made.engine.running.over:
                 made.start()
-            return made.is_whole() and made.left() == []
+            made.nothing_is_left(seconds=0.0)
+            return made.is_whole()
         except Exception:  # whatever is wrong with it, it is not used again
             return False
 

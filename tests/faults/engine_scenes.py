@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from tests.engine_estate import DATA, GIB, Estate
+from tests.engine_estate import DATA, GIB, Estate, holds
 from tests.engine_hosts import AgentHost, until
 from tests.servers import MIB, pattern
 
@@ -23,15 +23,19 @@ LONG = 48 * MIB
 
 @dataclass
 class Scene(ABC):
-    """disks: that are there, or may be, to be removed at the end. data: bytes in the first."""
+    """disks: that are there, or may be, to be removed at the end. data: bytes in the first.
+
+    source: the name of the domain in which it is.
+    """
 
     estate: Estate
     disks: list[str] = field(default_factory=list)
     data: int = DATA
+    source: str = "array"
 
     def prepare(self) -> None:
         """Make what the command needs."""
-        self.disks.append(self.estate.disk(data=pattern(self.data)))
+        self.disks.append(self.estate.disk(self.source, pattern(self.data)))
 
     @abstractmethod
     def request(self) -> tuple[str, str, Any]:
@@ -49,11 +53,20 @@ class Scene(ABC):
             self.estate.engine.call(method, path, body, **{"async": "true", "correlation_id": mark})
         except httpx.TransportError:
             assert self.estate.engine.running.process.wait(10) is not None
-        return self.estate.command_of(mark)
+        self.command = self.estate.command_of(mark)
+        return self.command
 
     @property
     def disk(self) -> str:
         return self.disks[0]
+
+    def volumes(self) -> list[str]:
+        """Those of the disk, and those that the command has made, or left, of it."""
+        return [
+            one.id
+            for one in self.estate.rows.volumes
+            if one.state != "gone" and (one.disk == self.disk or one.command == self.command)
+        ]
 
     def is_there(self, disk: str) -> bool:
         return any(one.id == disk for one in self.estate.rows.disks)
@@ -88,7 +101,14 @@ class Remove(Scene):
         return "DELETE", f"disks/{self.disk}", None
 
     def check(self, state: str) -> None:
+        """One that was not removed is whole, or can only be removed again."""
         assert self.is_there(self.disk) == (state != "succeeded")
+        if state == "succeeded":
+            assert self.volumes() == []
+        elif self.is_ok(self.disk):
+            assert holds(self.estate.path(self.disk), pattern(self.data))
+        else:
+            assert self.estate.told(self.disk)["status"] == "illegal"
 
 
 class Extend(Scene):
@@ -104,13 +124,12 @@ class Extend(Scene):
 
 @dataclass
 class Copy(Scene):
-    """source, to: names of domains."""
+    """to: the name of a domain."""
 
-    source: str = "array"
     to: str = "array2"
 
     def prepare(self) -> None:
-        self.disks.append(self.estate.disk(self.source, pattern(self.data)))
+        super().prepare()
         self.name = f"copy-{uuid.uuid4().hex[:8]}"
 
     def request(self) -> tuple[str, str, Any]:
@@ -131,17 +150,15 @@ class Copy(Scene):
         assert len(found) == (1 if state == "succeeded" else 0)
         for one in found:
             assert self.is_ok(one)
-            assert self.estate.equal(self.disk, one)
+        for one in (self.disk, *found):
+            assert holds(self.estate.path(one), pattern(self.data))
 
 
 @dataclass
 class Move(Scene):
-    source: str = "array"
-    to: str = "array2"
+    """to: the name of a domain."""
 
-    def prepare(self) -> None:
-        self.disks.append(self.estate.disk(self.source, pattern(self.data)))
-        self.content = self.estate.path(self.disk).read_bytes()[: 16 << 20]
+    to: str = "array2"
 
     def request(self) -> tuple[str, str, Any]:
         where = {"id": self.estate.domains[self.to]}
@@ -152,8 +169,8 @@ class Move(Scene):
         row = next(one for one in self.estate.rows.disks if one.id == self.disk)
         wanted = self.to if state == "succeeded" else self.source
         assert row.domain == self.estate.domains[wanted]
-        with self.estate.path(self.disk).open("rb") as file:
-            assert file.read(16 << 20) == self.content
+        assert self.volumes() == [row.volume]
+        assert holds(self.estate.path(self.disk), pattern(self.data))
 
 
 @dataclass

@@ -10,16 +10,14 @@ import pytest
 
 from engine.commands.table import TYPES
 from tests.engine_estate import TIDY, Estate, command_row
-from tests.engine_hosts import AgentHost, until
+from tests.engine_hosts import until
 from tests.faults.engine_estates import SQLITE, Estates
-from tests.faults.engine_scenes import LONG, Copy, ended, in_the_middle
+from tests.faults.engine_scenes import LONG, Copy, ended
+from tests.faults.host_failures import DEATH, LONGEST, MIDDLE, begun
 
 pytestmark = pytest.mark.tools("sanlock", "qemu-nbd", "nbdcopy")
 
 STAGES = [stage.name for stage in TYPES["copy_disk"].stages]
-DEATH = 68.0  # seconds of silence until a host is dead, at io_timeout 1
-LONGEST = 3 * DEATH
-MIDDLE = "the middle of the copy"
 
 
 @pytest.fixture
@@ -27,23 +25,10 @@ def made(estates: Estates) -> Estate:
     return estates.of(SQLITE)
 
 
-def begun(made: Estate, scene: Copy, where: str) -> tuple[str, AgentHost | None]:
-    """A copy that has come as far as `where`, and its host; none was chosen yet, perhaps."""
-    scene.prepare()
-    if where == MIDDLE:
-        made.start()
-        return scene.begin(), in_the_middle(made)
-    made.start(die_at=f"copy_disk:{where}:before")
-    command = scene.begin()
-    made.engine.died()
-    host = command_row(made, command).host
-    return command, made.host(host) if host else None
-
-
 def repeated(made: Estate, scene: Copy) -> None:
     """All hosts are well again: the copy is made, and all is removed."""
     made.nothing_is_left(seconds=TIDY)
-    again = Copy(made, disks=[scene.disk])
+    again = Copy(made, disks=[scene.disk], data=scene.data)
     again.name = f"{scene.name}-again"
     assert ended(made, again.begin()) == "succeeded"
     again.check("succeeded")
@@ -65,13 +50,12 @@ def of_stages(*sample: str) -> list[object]:
 @pytest.mark.parametrize("where", of_stages(MIDDLE))
 def test_a_copy_is_made_though_the_agent_of_its_host_is_killed(made: Estate, where: str) -> None:
     scene = Copy(made, data=LONG)
-    command, host = begun(made, scene, where)
-    host = host or made.a
+    host = begun(made, scene, where)
     host.kill_agent()
     if made.engine.running.over:
         made.start()
     host.start()  # as systemd does
-    state = ended(made, command)
+    state = ended(made, scene.command)
     assert state == "succeeded"
     scene.check(state)
     until(made.is_whole, seconds=2 * DEATH)
@@ -82,12 +66,11 @@ def test_a_copy_is_made_though_the_agent_of_its_host_is_killed(made: Estate, whe
 def test_a_copy_ends_though_the_agent_of_its_host_stays_away(made: Estate, where: str) -> None:
     """Its worker goes on, if it has begun: its result is used."""
     scene = Copy(made, data=LONG)
-    command, host = begun(made, scene, where)
-    host = host or made.a
+    host = begun(made, scene, where)
     host.kill_agent()
     if made.engine.running.over:
         made.start()
-    state = ended(made, command, LONGEST)
+    state = ended(made, scene.command, LONGEST)
     assert (state == "succeeded") == (where in ("place", MIDDLE, *after("copy")))
     host.start()
     until(made.is_whole, seconds=2 * DEATH)
@@ -102,12 +85,11 @@ def after(stage: str) -> list[str]:
 @pytest.mark.parametrize("what", ["worker", pytest.param("tool", marks=pytest.mark.full)])
 def test_a_copy_whose_process_is_killed_has_failed(made: Estate, what: str) -> None:
     scene = Copy(made, data=LONG)
-    command, host = begun(made, scene, MIDDLE)
-    assert host is not None
+    host = begun(made, scene, MIDDLE)
     assert host.kill_workers() if what == "worker" else host.kill_tools()
-    assert ended(made, command) == "failed"
+    assert ended(made, scene.command) == "failed"
     scene.check("failed")
-    assert command_row(made, command).error
+    assert command_row(made, scene.command).error
     repeated(made, scene)
 
 
@@ -115,8 +97,7 @@ def test_a_copy_whose_process_is_killed_has_failed(made: Estate, what: str) -> N
 @pytest.mark.parametrize("where", of_stages())
 def test_a_copy_ends_though_the_sanlock_of_its_host_is_killed(made: Estate, where: str) -> None:
     scene = Copy(made, data=LONG)
-    command, host = begun(made, scene, where)
-    host = host or made.a
+    host = begun(made, scene, where)
     host.daemon.kill()
     if made.engine.running.over:
         made.start()
@@ -124,7 +105,7 @@ def test_a_copy_ends_though_the_sanlock_of_its_host_is_killed(made: Estate, wher
         until(lambda: not host.working())  # its lease is lost, and it knows
     time.sleep(1)
     host.daemon.start()
-    state = ended(made, command, LONGEST)
+    state = ended(made, scene.command, LONGEST)
     scene.check(state)
     if where == MIDDLE:
         assert state == "failed"
@@ -137,13 +118,12 @@ def test_a_copy_ends_though_the_sanlock_of_its_host_is_killed(made: Estate, wher
 def test_a_copy_ends_though_its_whole_host_dies(made: Estate, where: str) -> None:
     """Its lease becomes free when the other host counts it as dead; not before."""
     scene = Copy(made, data=LONG)
-    command, host = begun(made, scene, where)
-    host = host or made.a
+    host = begun(made, scene, where)
     host.die()
     died = time.monotonic()
     if made.engine.running.over:
         made.start()
-    state = ended(made, command, LONGEST)
+    state = ended(made, scene.command, LONGEST)
     took = time.monotonic() - died
     if where == MIDDLE:
         assert took > DEATH - 3  # the last renewal was a moment before

@@ -48,7 +48,9 @@ async def test_the_real_helper_tells_who_the_host_is(connector: Connector) -> No
 
 async def test_storage_knows_a_host_by_the_name_that_is_configured() -> None:
     """Two agents of one machine are two hosts."""
-    named = Helpers.of(Config(identity=Identity(name="host-a")), HARDWARE_ID)
+    identity = Identity(name="host-a", initiator="iqn.2026-11.test:a")
+    named = Helpers.of(Config(identity=identity), HARDWARE_ID)
+    assert (await Connector(named).info())["initiator"] == "iqn.2026-11.test:a"
     assert (await Connector(named).info())["host"] == "host-a"
     assert (await Connector(Helpers.of(Config(), HARDWARE_ID)).info())["host"] == gethostname()
 

@@ -9,7 +9,7 @@ from engine.rest.reading import domain_at, path_id
 
 
 class LimitsTold(msgspec.Struct, frozen=True):
-    """copies: null: as many as hosts take."""
+    """copies: null: as `limits.copies_per_domain` of the configuration has it."""
 
     copies: int | None = None
 

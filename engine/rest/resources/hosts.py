@@ -26,10 +26,12 @@ SEARCH = ("id", "name", "status")
 DOWN = "down"
 
 
-def host_element(row: Host, view: HostView | None) -> Element:
-    """view: None: the fleet does not have it, it was just added or removed."""
+def host_element(row: Host, view: HostView | None, joining: str = "") -> Element:
+    """view: None: the fleet does not have it, it was just added or removed. joining: why it has not
+    joined the domains that it should."""
     href = f"{places.HOSTS}/{row.id}"
     told = view.capabilities if view is not None else None
+    problems = (view.problem if view is not None else "", joining)
     actions = tuple(link(name, f"{href}/{name}") for name in ("activate", "deactivate"))
     version = None if told is None else Element("version", fields={"full_version": told.version})
     return Element(
@@ -41,7 +43,7 @@ def host_element(row: Host, view: HostView | None) -> Element:
             "name": row.name,
             "address": row.url,
             "status": DOWN if view is None else str(view.state),
-            "status_detail": (view.reason or None) if view is not None else None,
+            "status_detail": "; ".join(filter(None, problems)) or None,
             "cluster": named("cluster", places.CLUSTER, places.CLUSTERS),
             "hardware_information": None
             if row.hardware_id is None
@@ -51,18 +53,20 @@ def host_element(row: Host, view: HostView | None) -> Element:
     )
 
 
-def _view(api: Api, row: Host) -> HostView | None:
+def _element(api: Api, row: Host) -> Element:
     try:
-        return api.fleet.view(row.id)
+        view = api.fleet.view(row.id)
     except NoSuchObject:
-        return None
+        return host_element(row, None)
+    joining = api.joining.problem(row.id) if api.joining is not None and view.up else ""
+    return host_element(row, view, joining)
 
 
 async def list_hosts(api: Api, call: Call) -> Answer:
     search, most = parsed(call.query.get("search"), SEARCH), call.query.max
     told = []
     for row in await api.database.read(hosts.all_hosts):
-        element = host_element(row, _view(api, row))
+        element = _element(api, row)
         found = {"id": row.id, "name": row.name, "status": element.fields["status"]}
         if all(search[name] in (None, text) for name, text in found.items()):
             told.append(element)
@@ -72,7 +76,7 @@ async def list_hosts(api: Api, call: Call) -> Answer:
 
 async def get_host(api: Api, call: Call) -> Answer:
     row = await api.database.read(lambda c: host_at(c, call))
-    return Answer(host_element(row, _view(api, row)))
+    return Answer(_element(api, row))
 
 
 async def add_host(api: Api, call: Call) -> Answer:
@@ -81,7 +85,7 @@ async def add_host(api: Api, call: Call) -> Answer:
         raise BadParameter("name" if name is None else "address", "it is missing")
     id = await api.host_admin(call).add(name, address)
     row = await api.database.read(lambda c: hosts.get(c, id))
-    return Answer(host_element(row, _view(api, row)), 201)
+    return Answer(_element(api, row), 201)
 
 
 async def remove_host(api: Api, call: Call) -> Answer:
@@ -167,7 +171,7 @@ OPERATIONS = (
         "POST",
         f"{_ONE}/deactivate",
         deactivate,
-        "Begin its maintenance: its copies end, no new one begins.",
+        "Begin its maintenance: what runs goes on, and nothing new begins.",
         "operator",
         takes=ACTION_IN,
         root="action",

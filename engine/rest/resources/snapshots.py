@@ -12,7 +12,7 @@ from engine.commands.specs import (
 from engine.db import disks, snapshots
 from engine.db.snapshots import Snapshot
 from engine.rest.api import Api
-from engine.rest.operation import OURS, Answer, Call, Operation
+from engine.rest.operation import OURS, Answer, Call, Handler, Method, Operation
 from engine.rest.reading import path_id
 from engine.rest.resources.begun import PENDING, Begun, S, begun, ended
 
@@ -96,13 +96,16 @@ _ONE = f"{OURS}/snapshots/{{id}}"
 _QUERY = ("async", "correlation_id")
 
 
-def _begins(method: str, path: str, handler: object, about: str) -> Operation:
+def _begins(
+    method: Method, path: str, handler: Handler, about: str, takes: type | None = None
+) -> Operation:
     return Operation(
-        method,  # type: ignore[arg-type]
+        method,
         path,
-        handler,  # type: ignore[arg-type]
+        handler,
         about,
         "operator",
+        takes=takes,
         gives=BegunTold,
         query=_QUERY,
         status=(200, 202),
@@ -113,17 +116,7 @@ OPERATIONS = (
     Operation(
         "GET", _OF, list_snapshots, "The snapshots of a disk, the first first.", gives=SnapshotsTold
     ),
-    Operation(
-        "POST",
-        _OF,
-        create,
-        "Keep what a disk holds now.",
-        "operator",
-        takes=NewSnapshot,
-        gives=BegunTold,
-        query=_QUERY,
-        status=(200, 202),
-    ),
+    _begins("POST", _OF, create, "Keep what a disk holds now.", NewSnapshot),
     Operation("GET", _ONE, get_snapshot, "One snapshot.", gives=SnapshotTold),
     _begins("DELETE", _ONE, delete, "Delete a snapshot."),
     _begins("POST", f"{_ONE}/preview", preview, "Let its disk have that content, for a trial."),

@@ -73,6 +73,7 @@ class Machine:
             "storage.require_watchdog=false",
             f"identity.hardware_id={self.id}",
             f"identity.name={self.daemon.name}",
+            f"identity.initiator=iqn.2026-11.test.leasehold:{self.daemon.name}",
             f"folders.state={self.home.folder / 'state'}",
             f"managed.run={self.home.folder / 'run'}",
             "jobs.stall_time=5",

@@ -15,6 +15,7 @@ import trio
 from engine.answers import HostState
 from engine.capabilities import Capabilities, Limits, Membership
 from engine.commands.commands import Commands, commands
+from engine.commands.copy_limits import CopyLimits
 from engine.commands.copy_times import CopyTimes
 from engine.commands.following import Following
 from engine.commands.leftovers import keep_tidy
@@ -150,6 +151,7 @@ class FakeHost:
     attached: dict[str, str] = field(default_factory=dict)
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     uses: set[str] = field(default_factory=set)
+    twin: str = ""
 
 
 @dataclass
@@ -372,7 +374,8 @@ class WorldFleet:
             limits=Limits(self.world.hosts[host].limit),
         )
         reason = "" if up else "it is silent"
-        return HostView(host, host, state, reason, up=up, maintenance=False, capabilities=told)
+        twin = self.world.hosts[host].twin
+        return HostView(host, host, state, reason, up, False, told, twin)
 
     def up(self) -> list[HostView]:
         return [view for view in self.views() if view.up]
@@ -492,7 +495,9 @@ async def opened(folder: Path) -> AsyncGenerator[Database]:
 
 
 @asynccontextmanager
-async def estate(folder: Path, world: World) -> AsyncGenerator[Estate]:
+async def estate(
+    folder: Path, world: World, limits: CopyLimits | None = None
+) -> AsyncGenerator[Estate]:
     """An engine; it may be left, and another one opened with the same folder and world."""
     async with opened(folder) as database, trio.open_nursery() as nursery:
         fleet = cast(Fleet, WorldFleet(world))
@@ -516,6 +521,7 @@ async def estate(folder: Path, world: World) -> AsyncGenerator[Estate]:
             tell,
             times=QUICK,
             copies=COPIES,
+            limits=limits or CopyLimits(),
             following=following,
         )
         nursery.start_soon(keep_tidy, services)

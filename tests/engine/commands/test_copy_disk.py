@@ -1,5 +1,6 @@
 """Copying a disk, with everything that can go wrong on the way, over hosts in memory."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ import pytest
 import trio
 
 from engine.commands.copy_disk import CopyDisk
+from engine.commands.copy_limits import CopyLimits
 from engine.commands.move_disk import MoveDisk
-from engine.db import attachments, disks, domains, hosts, jobs, quarantine, volumes
+from engine.db import attachments, audit, disks, domains, hosts, jobs, quarantine, volumes
 from protocol.errors import (
     AcquireLockFailure,
     AdapterFailed,
@@ -19,8 +21,9 @@ from protocol.errors import (
     ManagedVolumeHelperFailed,
     NoSuchObject,
 )
-from protocol.managed import GIB
+from protocol.managed import GIB, ConnectionInfo, Connector
 from protocol.record import JobRecord, JobStatus
+from tests.engine.commands import copy_world
 from tests.engine.commands.copy_world import (
     ARRAY,
     DATA,
@@ -289,6 +292,9 @@ async def test_what_nobody_can_shut_out_is_kept_and_cleared_when_the_storage_wor
             ("attachment", spec.volume),
             ("lease", spec.job),
         }
+        told = await made.read(lambda c: audit.search(c, object=command))
+        assert any(f"host {host} ({host}) to volume" in one.text for one in told)
+        assert f" {host} ({host}): " in row.verdict["story"][0]["text"]
         assert (await made.read(lambda c: disks.get(c, SOURCE))).state == "ok"
         assert (await made.read(lambda c: disks.get(c, spec.copy))).state != "ok"
         world.arrays[ARRAY].broken = False
@@ -434,6 +440,47 @@ async def test_a_copy_that_waits_for_a_host_can_be_aborted(tmp_path: Path) -> No
             assert (await made.ended(id)).state == "succeeded"
 
 
+async def test_an_abort_ends_the_waiting_for_a_host_that_gave_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have attached the volume; the undo sees to that."""
+    monkeypatch.setattr(copy_world, "COPIES", replace(copy_world.COPIES, pause=60.0))
+    world = World(fails={"ManagedVolume.attach_volume": [LOST]})
+    async with estate(tmp_path, world) as made:
+        await made.disk(ARRAY, SOURCE)
+        command, spec = await begin(made, OTHER)
+        await until(lambda: bool(world.of("ManagedVolume.attach_volume")))
+        await made.commands.abort(command)
+        assert (await made.ended(command)).state == "aborted"
+        assert len(world.of("ManagedVolume.attach_volume")) == 1
+        await nothing_is_left(made, spec)
+
+
+async def test_an_abort_while_the_storage_connects_is_obeyed_before_the_host_is_asked(
+    tmp_path: Path,
+) -> None:
+    world = World()
+    array, came, go = world.arrays[ARRAY], trio.Event(), trio.Event()
+    connect = array.connect_volume
+
+    async def slow(volume: str, connector: Connector) -> ConnectionInfo:
+        info = await connect(volume, connector)
+        came.set()
+        await go.wait()
+        return info
+
+    array.connect_volume = slow  # type: ignore[method-assign]
+    async with estate(tmp_path, world) as made:
+        await made.disk(ARRAY, SOURCE)
+        command, spec = await begin(made, OTHER)
+        await came.wait()
+        await made.commands.abort(command)
+        go.set()
+        assert (await made.ended(command)).state == "aborted"
+        assert world.of("ManagedVolume.attach_volume") == []
+        await nothing_is_left(made, spec)
+
+
 # --- where --------------------------------------------------------------------------------------
 
 
@@ -454,6 +501,80 @@ async def test_a_copy_waits_until_a_domain_is_below_its_limit(tmp_path: Path) ->
         assert (await made.ended(running)).state == "succeeded"
         await until(lambda: len(world.of("SDM.copy_data")) == 2)
         world.end(spec.job, "done")
+        assert (await made.ended(command)).state == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("limits", "own", "at_once"),
+    [
+        (CopyLimits(), None, 4),  # as many as the hosts do
+        (CopyLimits(per_host=1), None, 2),
+        (CopyLimits(per_host=9), None, 4),
+        (CopyLimits(per_domain=1), None, 1),
+        (CopyLimits(per_domain=1), 3, 3),  # what is said of the domain itself counts
+        (CopyLimits(per_host=1, per_domain=3), None, 2),
+    ],
+    ids=["none", "host", "high", "domain", "own", "both"],
+)
+async def test_so_many_copies_are_begun_at_once_as_the_limits_allow(
+    tmp_path: Path, limits: CopyLimits, own: int | None, at_once: int
+) -> None:
+    world = World("running")
+    async with estate(tmp_path, world, limits) as made:
+        for domain in (ARRAY, OTHER):
+            await made.database.write(partial(domains.change, id=domain, limits={"copies": own}))
+        commands = {}
+        for number in range(5):
+            disk = f"bbbbbbbb-000{number}-4000-8000-00000000000a"
+            await made.disk(ARRAY, disk)
+            spec = CopyDisk(disk=disk, domain=OTHER, name="x")
+            commands[spec.job] = await made.commands.start("copy_disk", spec, user="admin")
+        for ended in range(5):
+            expected = ended + min(at_once, 5 - ended)
+            await until(partial(have_begun, world, expected))
+            await until(partial(was_looked, world, world.looks + 8))
+            assert have_begun(world, expected)
+            job = running(world)[0]
+            world.end(job, "done")
+            assert (await made.ended(commands[job])).state == "succeeded"
+
+
+def have_begun(world: World, copies: int) -> bool:
+    return len(world.of("SDM.copy_data")) == copies
+
+
+def was_looked(world: World, times: int) -> bool:
+    """For a host, by those that wait; where nobody does, nobody looks."""
+    return world.looks >= times or len(world.of("SDM.copy_data")) == 5
+
+
+def running(world: World) -> list[str]:
+    jobs = [job for host in world.hosts.values() for job in host.jobs.values()]
+    return [job["id"] for job in jobs if job["status"] == "running"]
+
+
+async def test_a_host_that_storage_would_take_for_another_gets_no_managed_volumes(
+    tmp_path: Path,
+) -> None:
+    world = World()
+    world.hosts["a"].twin = "its iSCSI name is that of host z too"
+    async with estate(tmp_path, world) as made:
+        for number in range(3):
+            disk = f"bbbbbbbb-000{number}-4000-8000-00000000000a"
+            await made.disk(ARRAY, disk)
+            spec = CopyDisk(disk=disk, domain=OTHER, name="x")
+            command = await made.commands.start("copy_disk", spec, user="admin")
+            assert (await made.ended(command)).state == "succeeded"
+        assert {host for host, _ in world.of("SDM.copy_data")} == {"b"}
+        world.hosts["b"].twin = "its name is that of host y too"
+        row, _ = await copied(made, ARRAY, OTHER)
+        assert (row.state, row.error["code"]) == ("failed", 4404)
+        assert "a: it gets no managed volumes: its iSCSI name" in row.error["message"]
+        assert "b: it gets no managed volumes: its name" in row.error["message"]
+        disk = "cccccccc-0000-4000-8000-00000000000a"
+        await made.disk(DATA, disk)
+        spec = CopyDisk(disk=disk, domain=DATA2, name="x")
+        command = await made.commands.start("copy_disk", spec, user="admin")
         assert (await made.ended(command)).state == "succeeded"
 
 

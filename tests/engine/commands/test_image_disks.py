@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from engine.commands.specs import AddDisk, ExtendDisk, RemoveDisk
 from engine.commands.table import TYPES
-from engine.db import commands, disks
+from engine.db import commands, disks, domains
 from protocol.client import connected
 from protocol.errors import NotSupported
 from protocol.managed import GIB
@@ -118,4 +118,6 @@ async def test_without_a_host_nothing_was_made(rig: Rig, host: Host) -> None:
     async with rig.engine() as engine:
         row = await engine.run("add_disk", AddDisk(name="disk", domain=host.domain, size=GIB))
         assert (row.state, row.error and row.error["kind"]) == ("failed", "NoHostFits")
+        name = (await engine.read(lambda c: domains.get(c, host.domain))).name
+        assert f"domain {name} ({host.domain})" in str(row.error)
         assert await rows(engine) == (0, 0, 0)

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from sqlalchemy import Connection, text
 
 from engine.db import connecting, hosts, only_one, opening
 from engine.db.address import parsed
+from engine.db.calls import Call
 from engine.db.database import Database
 from engine.db.secrets import Key, key_of
 from protocol.errors import EngineBusy
@@ -28,6 +29,8 @@ LIMIT = 60  # seconds
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "LOOK", 0.05)
     monkeypatch.setattr(opening, "STANDBY", 0.05)
+    monkeypatch.setattr(opening, "LINGER", 0.05)
+    monkeypatch.setattr(opening, "AGAIN", 0.02)
 
 
 @contextmanager
@@ -56,7 +59,7 @@ def key_file(tmp_path: Path) -> Path:
 
 
 async def test_a_second_engine_is_refused_and_told_who_has_it(
-    database_url: str, key_file: Path
+    database_url: str, key_file: Path, quick: None
 ) -> None:
     with other_engine(database_url, key_file) as process:
         told = f"process {process.pid}"
@@ -67,7 +70,7 @@ async def test_a_second_engine_is_refused_and_told_who_has_it(
         assert await db.read(hosts.count) == 1
 
 
-async def test_one_process_has_it_once(database_url: str, key: Key) -> None:
+async def test_one_process_has_it_once(database_url: str, key: Key, quick: None) -> None:
     async with Database.opened(database_url, key=key) as db:
         with pytest.raises(EngineBusy, match=f"process {os.getpid()}"):
             async with Database.opened(database_url, key=key):
@@ -95,6 +98,77 @@ async def test_a_second_engine_stands_by_until_the_first_was_killed(
             process.send_signal(signal.SIGKILL)
             with trio.fail_after(LIMIT):
                 await opened.wait()
+
+
+async def test_an_engine_that_stands_by_says_so_once(
+    database_url: str,
+    key: Key,
+    quick: None,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caplog.set_level("INFO")
+    stands_by = "this one stands by"
+    looks = 0
+
+    async def stand_by() -> None:
+        async with second:
+            raise AssertionError("two engines have one database")
+
+    async with Database.opened(database_url, key=key):
+        waiting = Database(parsed(database_url), key, readers=1, patience=5.0)
+        taken = waiting.lock.taken
+
+        def counted(call: Call) -> bool:
+            nonlocal looks
+            looks += 1
+            return taken(call)
+
+        monkeypatch.setattr(waiting.lock, "taken", counted)
+        second = opening.opened(waiting, standby=True)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stand_by)
+            with trio.fail_after(LIMIT):
+                while looks < 4:  # noqa: ASYNC110 - of a thread
+                    await trio.sleep(0.02)
+            nursery.cancel_scope.cancel()
+    assert caplog.text.count(stands_by) == 1
+
+
+async def test_an_engine_waits_until_the_server_sees_that_the_one_before_was_killed(
+    postgres_server: Postgres, key_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No standby: it is the same engine, started anew at once."""
+    caplog.set_level("INFO")
+    url = postgres_server.new_database()
+    with other_engine(url, key_file) as process, postgres_server.connected(name_of(url)) as c:
+        (row,) = c.execute(HOLDS).fetchall()
+        os.kill(row[0], signal.SIGSTOP)  # the session: its end is not seen
+        try:
+            process.kill()
+            process.wait()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(go_on_after, caplog, "whether it has gone", row[0])
+                with trio.fail_after(LIMIT):
+                    async with Database.opened(url, key=key_of(key_file)) as db:
+                        assert await db.read(hosts.count) == 1
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(row[0], signal.SIGCONT)
+    assert caplog.text.count("whether it has gone") == 1
+    postgres_server.drop(url)
+
+
+async def go_on_after(caplog: pytest.LogCaptureFixture, said: str, pid: int) -> None:
+    while said not in caplog.text:  # noqa: ASYNC110 - a log tells no event
+        await trio.sleep(0.02)
+    os.kill(pid, signal.SIGCONT)
+
+
+HOLDS = """
+SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted
+AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 
 
 async def test_a_process_that_an_engine_started_does_not_keep_it(tmp_path: Path, key: Key) -> None:

@@ -233,7 +233,7 @@ async def test_a_host_that_is_used_is_not_removed(db: Database) -> None:
             hosts.remove(c, one.id)
         attachments.remove(c, "v", one.id)
         job = added_job(c, host=one.id)
-        with pytest.raises(StillUsed, match=f"job {job}"):
+        with pytest.raises(StillUsed, match=rf"host {one.name} \({one.id}\).* job {job}"):
             hosts.remove(c, one.id)
         jobs.end(c, job, {"end": "unresolved"}, at=1.0)
         with pytest.raises(StillUsed):
@@ -281,7 +281,9 @@ async def test_host_ids_end(db: Database, monkeypatch: pytest.MonkeyPatch) -> No
 async def test_a_domain_that_is_used_is_not_removed(db: Database) -> None:
     def work(c: Connection) -> None:
         disk = added_disk(c)
-        with pytest.raises(StillUsed, match=f"disk {disk.id}"):
+        with pytest.raises(
+            StillUsed, match=rf"domain-.* \({disk.domain}\).*disk disk \({disk.id}\)"
+        ):
             domains.remove(c, disk.domain)
         disks.lock(c, disk.id, "cmd")
         disks.remove(c, disk.id)

@@ -34,6 +34,7 @@ from engine.db.commands import Command, State
 from engine.db.database import Database
 from engine.db.secrets import Key
 from engine.events import Bus
+from engine.failed_logins import FailedLogins
 from engine.host_states import LinkState
 from engine.host_view import HostView
 from engine.managed_storage import ManagedStorage
@@ -286,16 +287,22 @@ async def _made(folder: Path, config: RestSettings, url: str) -> AsyncIterator[t
                 accounts.add_user(c, User(name, KEPT, role))
 
         await database.write(users)
+        bus = Bus()
+        failed_logins = FailedLogins(database, bus)
         api = Api(
             database=database,
             commands=Commands(database),
             fleet=Fleet(),
-            events=Bus(),
+            events=bus,
             storage=storage,
             config=config,
             trial=trial,
+            login_failed=failed_logins.note,
         )
-        yield api, application(api)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(failed_logins.run)
+            yield api, application(api)
+            nursery.cancel_scope.cancel()
 
 
 @contextmanager

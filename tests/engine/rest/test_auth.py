@@ -145,6 +145,19 @@ def test_failed_logins_are_limited_and_the_right_password_then_too(strict: Site)
     assert strict.login("admin@internal", "wrong").status_code == 429  # the same one
 
 
+def test_a_failed_login_stands_in_the_audit_log_and_the_password_nowhere(tmp_path: Path) -> None:
+    with site(tmp_path) as made:
+        assert made.login("admin@internal", "tell nobody").status_code == 401
+        assert made.login("admin", PASSWORD).status_code == 200
+        with made.client("reader") as client:
+            events = client.get(f"{OVIRT}/events", headers={"accept": "application/json"}).json()
+    (event,) = events["event"]  # a login that succeeded is none
+    assert event["description"] == "login of 'admin' from '127.0.0.1' failed"
+    assert event["severity"] == "warning"
+    for file in tmp_path.glob("engine.db*"):
+        assert b"tell nobody" not in file.read_bytes()
+
+
 def test_one_address_fails_only_so_often_whatever_the_names(strict: Site) -> None:
     statuses = [strict.login(f"user{n}", "wrong").status_code for n in range(10)]
     assert statuses == [401] * 9 + [429]

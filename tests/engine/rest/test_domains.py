@@ -162,7 +162,8 @@ def test_hosts_come_and_go(served: Site) -> None:
         assert client.get(f"{HOSTS}/{id}").status_code == 404
     assert [one.name for one in served.read(host_rows.all_hosts) if one.id == id] == []
     texts = [one.text for one in served.read(lambda c: audit.search(c, kind="host"))]
-    assert f"removed host {id}" in texts
+    assert f"removed host host-x ({id})" in texts
+    assert f"maintenance of host host-x ({id}) began" in texts
 
 
 @pytest.mark.parametrize(

@@ -135,5 +135,10 @@ def test_the_name_of_open_iscsi_is_that_of_the_host(
     for nonsense in (b"GenerateName=yes\n", b"InitiatorName=\n", b"\xff", b"InitiatorName=a b\n"):
         file.write_bytes(nonsense)
         assert initiator.name() == own
+    file.write_text("InitiatorName=iqn.1993-08.org.debian:01:abc\n")
+    with monkeypatch.context() as said:
+        said.setenv("LEASEHOLD_IDENTITY_INITIATOR", "iqn.2026-11.test:a")
+        assert initiator.name() == "iqn.2026-11.test:a"
+    file.unlink()
     monkeypatch.delenv("LEASEHOLD_IDENTITY_HARDWARE_ID")
     assert initiator.name().startswith("iqn.2008-11.org.linux-kvm:")

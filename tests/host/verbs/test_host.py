@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from protocol.errors import BadParameter, NotDrained
-from tests.host.verbs.a_host import HARDWARE_ID, MIB, AHost, a_host, external
+from tests.host.verbs.a_host import HARDWARE_ID, MIB, SD, AHost, a_host, external
 from tests.servers import LOOK, WAIT
 
 
@@ -40,6 +40,18 @@ async def test_the_host_tells_what_it_is(host: AHost) -> None:
     assert "local" in found["drivers"]
     assert found["endpoints"]["directories"] == [str(host.disks)]
     assert found["limits"] == {"concurrency": 2, "rate": None, "autodelete": 3600.0}
+
+
+@pytest.mark.tools("sanlock")
+async def test_a_domain_of_several_hosts_is_not_embedded_while_the_daemon_is_away(
+    shared: AHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else this host would look as if it could make leases there, and be chosen for copies."""
+    with monkeypatch.context() as away:
+        away.setenv("SANLOCK_RUN_DIR", str(tmp_path / "nowhere"))
+        found = await shared.call("Host.getCapabilities")
+    assert found["domains"][SD]["state"] == "not joined"
+    assert found["stores"] == ["embedded"]
 
 
 @pytest.mark.parametrize("method", ["Host.getJobs", "Host.get_jobs"])

@@ -34,7 +34,7 @@ async def test_a_domain_is_made_and_told(host: AHost) -> None:
     stats = await host.call("StorageDomain.getStats", storagedomainID=SD)
     assert 0 < stats["diskfree"] < stats["disktotal"]
     known = (await host.call("Host.getCapabilities"))["domains"]
-    assert known == {SD: {"host_id": None, "state": "not joined"}}
+    assert known == {SD: {"host_id": None, "state": "alone"}}
 
 
 async def test_a_domain_is_made_once(host: AHost) -> None:
