@@ -242,6 +242,7 @@ def test_what_somebody_else_connected_is_left_alone(files: Storage, tmp_path: Pa
     assert stranger.done("detach", NAME, volume)["detached"] is False
 
 
+@pytest.mark.sample(14)
 @pytest.mark.parametrize(
     ("words", "code"),
     [

@@ -88,6 +88,7 @@ async def test_the_second_copy_of_a_process_waits(
     assert writers.most == 1
 
 
+@pytest.mark.sample(3)
 async def test_the_second_copy_of_another_process_waits(
     cli: Cli, first: Path, second: Path, target: Target, tmp_path: Path
 ) -> None:
