@@ -16,7 +16,7 @@ from jobs.status import Status
 from protocol.client import Client, connected
 from storage.domain import Domain
 from tests.agent_service import Service, agent_folder, service
-from tests.faults.agents import comm
+from tests.faults.agents import holder
 from tests.faults.command import Command, children, command, until
 from tests.faults.joined_domain import joined_domain
 from tests.figure import HARDWARE, Figure, Work, bare, measured
@@ -170,7 +170,7 @@ async def _memory(flow: Flow, made: Command) -> bool:
     await flow.begin(job_id, source, target, limit=16 * MIB)
     await until(lambda: users(target))
     lock = made.home / "jobs" / job_id / "lock"
-    [worker] = [pid for pid in users(lock) if comm(pid) == "leasehold-job"]
+    worker = holder(lock)
     assert children(worker)
     mine = unshared(worker) / MIB
     await flow.given_up(job_id)

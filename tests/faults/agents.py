@@ -21,9 +21,10 @@ import trio
 from host.spawner import NAME as WARM_PARENT
 from host.worker import NAME as WORKER
 from tests.cli.run import ROOT
-from tests.faults.command import Command, Process, until
+from tests.faults.command import Command, Process, children, until
 from tests.faults.copies import HARDWARE_ID
 from tests.faults.peers import Failed
+from tests.servers import users
 
 
 class AgentDied(Exception):
@@ -171,6 +172,14 @@ def comm(pid: int) -> str:
     with suppress(OSError):
         return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
     return ""
+
+
+def holder(lock: Path) -> int:
+    """The worker whose job has this lock. What it has just forked looks like it, until it has
+    become a tool."""
+    found = {pid for pid in users(lock) if comm(pid) == WORKER}
+    [pid] = found - {child for pid in found for child in children(pid)}
+    return pid
 
 
 def spec(

@@ -22,7 +22,7 @@ from protocol.errors import (
     WorkerNotStarted,
 )
 from protocol.record import JobStatus
-from tests.faults.agents import comm
+from tests.faults.agents import holder
 from tests.faults.command import arguments
 from tests.host.jobs import SLOW, Place, code, ended, moving, until_status
 from tests.servers import LOOK, WAIT, users
@@ -538,9 +538,7 @@ class Worker:
 
 
 def _holder(journal: Journal, job_id: str) -> int:
-    lock = journal.folder(job_id).path / "lock"
-    [pid] = [pid for pid in users(lock) if comm(pid) == "leasehold-job"]
-    return pid
+    return holder(journal.folder(job_id).path / "lock")
 
 
 def tool(place: Place, job_id: str) -> str:

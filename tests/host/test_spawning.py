@@ -16,7 +16,7 @@ from host.following import connected
 from host.spawning import Spawner, spawner
 from protocol.errors import WorkerNotStarted
 from protocol.record import JobStatus
-from tests.faults.agents import comm
+from tests.faults.agents import comm, holder
 from tests.faults.command import children, seen
 from tests.host.jobs import SLOW, Place
 from tests.host.test_folder import DONE
@@ -39,8 +39,7 @@ async def slow(place: Place) -> Folder:
 
 
 def worker_of(folder: Folder) -> int:
-    [pid] = [pid for pid in users(folder.path / "lock") if comm(pid) == "leasehold-job"]
-    return pid
+    return holder(folder.path / "lock")
 
 
 async def copying(place: Place, folder: Folder) -> int:
