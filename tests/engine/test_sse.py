@@ -172,7 +172,8 @@ async def test_nothing_of_the_log_is_lost_when_hints_are(site: Site) -> None:
         for _ in range(ROOM + 10):  # nothing is sent between: this task never waits
             site.bus.tell("job.progress", "c1")
         kind, data = (await client.next())[1:]
-        assert (kind, data) == ("events.lost", {"lost": 10})
+        # The event of the row may still be there, though the row was sent.
+        assert (kind, data) in [("events.lost", {"lost": lost}) for lost in (10, 11)]
         rows = [await site.log(str(number)) for number in range(3)]
         assert [(await client.next())[0] for _ in rows] == [str(row) for row in rows]
 
