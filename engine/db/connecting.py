@@ -48,6 +48,12 @@ def locking(url: URL, key: Key) -> Engine:
     return _engine(url, key, poolclass=NullPool, isolation_level="AUTOCOMMIT")
 
 
+def descriptor(connection: Any) -> int | None:
+    """Of a connection of PostgreSQL: it can be read from when the server speaks, or goes."""
+    door = _doors.get(connection)
+    return door.fileno() if door else None
+
+
 def cut(connection: Any) -> None:
     """End the call that a thread does with a connection of a driver; it fails there."""
     if door := _doors.get(connection):

@@ -20,10 +20,14 @@ _LOCK = int.from_bytes(b"leasehol")  # of pg_try_advisory_lock; the same in each
 
 
 class OnlyOne(Protocol):
-    """All calls block for a moment. Raises DBAPIError, OSError."""
+    """`taken` and `close` block for a moment. Raises DBAPIError, OSError."""
 
     def taken(self, call: Call) -> bool:
         """Take it, or look whether it is still ours and take it again; False: another has it."""
+
+    def descriptor(self) -> int | None:
+        """It can be read from when the lock may be lost, until `taken` is called; None: there is
+        none."""
 
     def close(self) -> None: ...
 
@@ -52,6 +56,9 @@ class FileLock:
         os.ftruncate(fd, 0)
         os.pwrite(fd, self._owner.encode() + b"\n", 0)  # for people
         return True
+
+    def descriptor(self) -> int | None:
+        return None  # nobody can take it away
 
     def close(self) -> None:
         if self._fd is not None:
@@ -82,6 +89,11 @@ class AdvisoryLock:
             raise
         finally:
             call.ended()
+
+    def descriptor(self) -> int | None:
+        if self._connection is None:
+            return None
+        return connecting.descriptor(self._connection.connection.dbapi_connection)
 
     def close(self) -> None:
         self._forget()

@@ -84,21 +84,37 @@ async def _beside(db: "Database", ours: trio.Event) -> None:
 async def _keep(db: "Database") -> None:
     """Look after the lock. A server that comes back has forgotten it, and a standby may be faster.
 
-    What counts is the row: the lock may be free because the one that took it has lost it too, or
-    not free because the server believes that our lost connection is alive.
+    Of an engine that is just started we are to be the faster one: the loss is seen at once. What
+    counts is the row: the lock may be free because the one that took it has lost it too, or not
+    free because the server believes that our lost connection is alive.
     """
+    told = False
     while True:
-        await trio.sleep(LOOK)
+        if told:
+            await trio.sleep(AGAIN)
+        else:
+            await _next_look(db)
         try:
             await db.calls.run(db.lock.taken)
             await db.calls.run(partial(_still, db))
+            told = False
         except EngineBusy as e:
             db.lose(e)
             return
         except Exception as e:
             if not faults.may_pass(e):
                 raise
-            log.warning("the lock of the database cannot be looked at: %s", faults.reason(e))
+            if not told:
+                log.warning("the lock of the database cannot be looked at: %s", faults.reason(e))
+            told = True
+
+
+async def _next_look(db: "Database") -> None:
+    with trio.move_on_after(LOOK):
+        if (fd := db.lock.descriptor()) is None:
+            await trio.sleep_forever()
+        else:
+            await trio.lowlevel.wait_readable(fd)
 
 
 def _still(db: "Database", call: Call) -> None:

@@ -238,6 +238,22 @@ async def test_an_engine_that_does_not_write_sees_it_too(
         await run()
 
 
+async def test_an_engine_whose_lock_is_lost_takes_it_again_at_once(
+    postgres_server: Postgres, key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before an engine that is just started can: it would not know that there is another."""
+    monkeypatch.setattr(opening, "LOOK", 1000.0)
+    url = postgres_server.new_database()
+    async with Database.opened(url, key=key):
+        with postgres_server.connected(name_of(url)) as c, trio.fail_after(LIMIT):
+            (first,) = c.execute(HOLDS).fetchall()
+            c.execute(LOSE)
+            while (held := c.execute(HOLDS).fetchall()) in ([], [first]):  # noqa: ASYNC110
+                await trio.sleep(0.02)
+        assert len(held) == 1
+    postgres_server.drop(url)
+
+
 async def test_an_engine_sees_that_its_lock_went_to_another(
     postgres_server: Postgres, key: Key, quick: None
 ) -> None:
