@@ -91,7 +91,8 @@ async def gc(
         typer.Option(
             metavar="FILE",
             help="The ids of all VMs that there are, one a line; - is standard input. Disks of"
-            " other VMs are not needed then. Default: a VM is taken to exist.",
+            " other VMs are not needed then. Default: what the command localdisk.vms of the"
+            " configuration prints; without one every VM is taken to exist.",
         ),
     ] = None,
     host: HostUrl = None,

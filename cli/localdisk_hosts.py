@@ -9,7 +9,7 @@ from cli.agent import environment
 from cli.answers import Amount, Seconds, read
 from cli.hardware import hardware_id
 from cli.remote import Remote
-from host import config_file, local_disks
+from host import config_file, local_disk_vms, local_disks
 from host.local_disk_request import Backend, Prepared, PrepareRequest, State, Unused
 from protocol.client import Client
 
@@ -60,7 +60,9 @@ class Here:
         return await local_disks.remove(here, vol_id=vol_id, vm_id=vm_id, abort=abort)
 
     async def gc(self, *, dry_run: bool, vms: Collection[str] | None) -> list[Unused]:
-        return await local_disks.gc(await self._opened(), dry_run=dry_run, vms=vms)
+        here = await self._opened()
+        known = await local_disk_vms.known(here.config) if vms is None else vms
+        return await local_disks.gc(here, dry_run=dry_run, vms=known)
 
     async def _opened(self) -> local_disks.Here:
         config = config_file.load(None, environment())

@@ -185,8 +185,12 @@ class LocalDisk(Section, frozen=True):
     ] = Seconds(600)
     gc: Annotated[
         Literal["log", "remove", "off"],
-        about("What the agent does at its start with disks whose copy died: log, remove or off."),
+        about("What the agent does at its start with disks not needed: log, remove or off."),
     ] = "log"
+    vms: Annotated[
+        tuple[str, ...],
+        about('Prints the ids of all VMs, as "virsh", "-r", "list", "--all", "--uuid"; or empty.'),
+    ] = ()
 
 
 class Identity(Section, frozen=True):

@@ -1,9 +1,11 @@
-"""What the agent does at its start with local disks whose copy died with it, or before."""
+"""What the agent does at its start with local disks that nothing needs: their copy died with it, or
+before, or their VM was deleted meanwhile."""
 
 import structlog
 
 from host.local_disk_here import in_agent
 from host.local_disk_removal import gc
+from host.local_disk_vms import known
 from host.this_host import ThisHost
 from protocol.errors import Error, ToolMissing, VolumeGroupMissing
 
@@ -17,7 +19,8 @@ async def look_after_start(host: ThisHost) -> None:
     if wanted == "off":
         return
     try:
-        found = await gc(in_agent(host), dry_run=wanted == "log")
+        here = in_agent(host)
+        found = await gc(here, dry_run=wanted == "log", vms=await _vms(host))
     except (VolumeGroupMissing, ToolMissing) as e:
         log.debug("no local disks", reason=str(e))
         return
@@ -26,3 +29,11 @@ async def look_after_start(host: ThisHost) -> None:
         return
     for one in found:
         log.warning("local disk is not needed", **one.to_rpc())
+
+
+async def _vms(host: ThisHost) -> list[str] | None:
+    try:
+        return await known(host.config)
+    except Error as e:
+        log.warning("VMs not known, their local disks are all taken to be needed", error=str(e))
+        return None

@@ -270,7 +270,7 @@ EXAMPLES: dict[str, Example] = {
     ),
     "LocalDisk.list": Example({}, [LOCAL_ROW]),
     "LocalDisk.gc": Example(
-        {"dry_run": True, "vms": []},
+        {"dry_run": True, "vms": ["eeeeeeee-eeee-4fff-8000-111111111111"]},
         [
             {
                 "vol_id": VOLUME,

@@ -7,6 +7,7 @@ import msgspec
 
 from host import local_disks
 from host.local_disk_request import PrepareRequest
+from host.local_disk_vms import known
 from host.this_host import ThisHost
 from host.verbs.verb import Nothing, Params, Verb
 from protocol.errors import (
@@ -19,6 +20,9 @@ from protocol.errors import (
     StorageDomainDoesNotExist,
     ThinPoolMissing,
     ThinPoolUnsafe,
+    ToolFailed,
+    ToolMissing,
+    ToolStalled,
     VolumeGroupMissing,
 )
 
@@ -53,11 +57,12 @@ class Remove(Params, frozen=True):
 
 
 class Collect(Params, frozen=True):
-    """dry_run: remove nothing. vms: all VMs that there are; null: they are not known, and no disk
+    """dry_run: remove nothing. vms: all VMs that there are, at least one; null: those that the
+    command localdisk.vms of the configuration prints. Without one they are not known, and no disk
     is removed for want of its VM."""
 
     dry_run: bool = False
-    vms: tuple[UUID, ...] | None = None
+    vms: Annotated[tuple[UUID, ...], msgspec.Meta(min_length=1)] | None = None
 
 
 async def prepare(host: ThisHost, params: Prepare, flow_id: str) -> dict[str, Any]:
@@ -104,7 +109,7 @@ async def gc(host: ThisHost, params: Collect, flow_id: str) -> list[dict[str, An
     """Remove local disks that nothing needs: those of copies that died, and of VMs that there are
     not. Never one that is open, is being filled, or was prepared in the last minutes."""
     here = local_disks.in_agent(host)
-    vms = None if params.vms is None else {str(one) for one in params.vms}
+    vms = [str(one) for one in params.vms] if params.vms is not None else await known(host.config)
     found = await local_disks.gc(here, dry_run=params.dry_run, vms=vms)
     return [one.to_rpc() for one in found]
 
@@ -161,6 +166,6 @@ VERBS = (
         gc,
         "a list with, of each disk that nothing needs, vol_id, vm_id, reason, removed, failed (why"
         " it was not removed, or null)",
-        errors=_LVM,
+        errors=(*_LVM, ToolMissing, ToolFailed, ToolStalled),
     ),
 )

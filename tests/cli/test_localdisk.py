@@ -257,6 +257,22 @@ def test_gc_removes_what_nothing_needs_and_dry_run_only_tells(cli: LocalCli) -> 
     assert cli.localdisk("gc").out == "nothing to remove\n"
 
 
+def test_gc_asks_the_configured_command_which_vms_there_are(cli: LocalCli) -> None:
+    needed, gone = volume(f"VM_{VM}"), volume(f"VM_{OTHER}")
+    for disk in (needed, gone):
+        cli.group.add(disk)
+    vms = cli.home.parent / "vms"
+    vms.write_text(f"#!/bin/sh\necho {VM}\n")
+    vms.chmod(0o755)
+    more = LocalCli(cli.home, cli.group, {"LEASEHOLD_LOCALDISK_VMS": str(vms)})
+    [unused] = more.done("gc")["unused"]
+    assert (unused["vol_id"], unused["removed"]) == (gone.name, True)
+    vms.write_text("#!/bin/sh\nexit 1\n")
+    told = more.localdisk("gc", "--json")
+    assert (told.code, told.error["kind"]) == (1, "ToolFailed")
+    assert set(cli.group.volumes()) == {needed.name}
+
+
 def test_gc_that_cannot_remove_one_is_exit_1_and_says_which(cli: LocalCli) -> None:
     dead = volume("UPDATING")
     cli.group.add(dead)

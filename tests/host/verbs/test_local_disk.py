@@ -8,12 +8,14 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 import trio
 
 from host.config import LocalDisk
 from host.local_disk_start import look_after_start
 from protocol.errors import (
     BadParameter,
+    Error,
     LocalDiskInUse,
     LocalDiskRefused,
     StorageDomainDoesNotExist,
@@ -33,7 +35,7 @@ from tests.host.verbs.a_host import (
     external,
     metadata,
 )
-from tests.local_disk_host import DiskHost
+from tests.local_disk_host import OTHER_VOL, DiskHost
 from tests.local_disks import StandIn
 
 pytestmark = pytest.mark.tools("qemu-img")
@@ -354,6 +356,77 @@ async def test_what_the_agent_does_at_its_start(
         await look_after_start(host.host)
         assert (len(group.calls()) == calls) is (wanted == "off")
     assert (VOL in group.volumes()) is kept
+
+
+async def left_behind(host: AHost) -> None:
+    """Ready disks of two VMs."""
+    (host.disks / "source").write_bytes(os.urandom(MIB))
+    await ready(host)
+    await ready(host, vm_id=OTHER_VM, vol_id=OTHER_VOL)
+
+
+def listing(tmp_path: Path, *lines: str, status: int = 0) -> tuple[str, ...]:
+    """A command that prints these lines."""
+    script = tmp_path / "vms"
+    script.write_text(
+        "\n".join(["#!/bin/sh", *(f"echo {line}" for line in lines), f"exit {status}"])
+    )
+    script.chmod(0o755)
+    return (str(script),)
+
+
+@pytest.mark.parametrize(("wanted", "kept"), [("log", True), ("remove", False)])
+async def test_the_disks_of_vms_that_do_not_exist_are_found_at_the_start(
+    tmp_path: Path, group: StandIn, wanted: str, kept: bool
+) -> None:
+    own = settings(group, gc=wanted, vms=listing(tmp_path, OTHER_VM.upper(), ""))
+    async with a_host(tmp_path, msgspec.structs.replace(config(tmp_path), localdisk=own)) as host:
+        await left_behind(host)
+        with structlog.testing.capture_logs() as told:
+            await look_after_start(host.host)
+    [found] = [one for one in told if one["event"] == "local disk is not needed"]
+    assert (found["vol_id"], found["vm_id"], found["removed"]) == (VOL, VM, not kept)
+    assert (VOL in group.volumes()) is kept
+    assert OTHER_VOL in group.volumes()
+
+
+@pytest.mark.parametrize(
+    ("lines", "status", "error"),
+    [
+        ((OTHER_VM,), 1, "failed with status 1"),
+        ((), 0, "names no VM"),
+        (("web1",), 0, "no id of a VM"),
+        (None, 0, "not installed"),
+    ],
+)
+async def test_vms_that_cannot_be_listed_are_all_taken_to_exist(
+    tmp_path: Path, group: StandIn, lines: tuple[str, ...] | None, status: int, error: str
+) -> None:
+    vms = ("/no/virsh",) if lines is None else listing(tmp_path, *lines, status=status)
+    own = settings(group, gc="remove", vms=vms)
+    async with a_host(tmp_path, msgspec.structs.replace(config(tmp_path), localdisk=own)) as host:
+        await left_behind(host)
+        with structlog.testing.capture_logs() as told:
+            await look_after_start(host.host)
+        with pytest.raises(Error, match=error):  # who asks for it is told
+            await host.call("LocalDisk.gc")
+    [warning] = [one for one in told if one["event"].startswith("VMs not known")]
+    assert error in warning["error"]
+    assert set(group.volumes()) == {VOL, OTHER_VOL}
+
+
+async def test_the_vms_that_exist_are_asked_for_when_the_caller_does_not_name_them(
+    tmp_path: Path, group: StandIn
+) -> None:
+    own = settings(group, vms=listing(tmp_path, OTHER_VM))
+    async with a_host(tmp_path, msgspec.structs.replace(config(tmp_path), localdisk=own)) as host:
+        await left_behind(host)
+        [named] = await host.call("LocalDisk.gc", dry_run=True, vms=[VM])
+        assert named["vol_id"] == OTHER_VOL
+        with pytest.raises(BadParameter):
+            await host.call("LocalDisk.gc", vms=[])
+        [found] = await host.call("LocalDisk.gc")
+        assert (found["vol_id"], found["removed"]) == (VOL, True)
 
 
 async def test_a_host_without_lvm_starts_all_the_same(host: AHost, group: StandIn) -> None:
