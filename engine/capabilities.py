@@ -45,6 +45,12 @@ class Limits(msgspec.Struct, frozen=True):
     concurrency: Count = 1
 
 
+class LocalDisks(msgspec.Struct, frozen=True):
+    """backends: of local disks of VMs that the host can make; none, it has no local disks."""
+
+    backends: tuple[str, ...] = ()
+
+
 class Capabilities(msgspec.Struct, frozen=True):
     """uuid: the hardware id. domains: that the host knows, by id. connector_info: {}: it could not
     be told. drivers: whose volumes the host attaches without an adapter. drained: it starts no job.
@@ -59,6 +65,7 @@ class Capabilities(msgspec.Struct, frozen=True):
     drivers: tuple[str, ...] = ()
     endpoints: Endpoints = Endpoints()
     limits: Limits = Limits()
+    local_disk: LocalDisks = LocalDisks()
     drained: bool = False
 
     def sees(self, sd_id: str) -> bool:

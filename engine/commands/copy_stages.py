@@ -16,11 +16,12 @@ from functools import partial
 
 import msgspec
 
-from engine.commands import attaching, copy_rows, copying, leasing, placing, targets
-from engine.commands.ends import End, Ends, ManagedEnd
+from engine.commands import attaching, copy_rows, copying, leasing, local_copies, placing, targets
+from engine.commands.ends import End, Ends, ImageEnd, ManagedEnd
 from engine.commands.run import Run
 from engine.commands.stage import Facts, Kept, Stage
 from engine.db import jobs
+from protocol.local_disk_policy import Operation
 
 
 def ends_of(run: Run) -> Ends:
@@ -28,10 +29,22 @@ def ends_of(run: Run) -> Ends:
 
 
 async def place(run: Run) -> Facts:
+    await _note_ends(run)
+    return await placing.placed(run, ends_of(run))
+
+
+async def place_to_leave(run: Run) -> Facts:
+    """As `place`, for a disk that will not be where it was."""
+    await _note_ends(run)
+    if isinstance(end := ends_of(run).source, ImageEnd):
+        await local_copies.check(run, Operation.MOVE_DISK, end.image)
+    return await placing.placed(run, ends_of(run))
+
+
+async def _note_ends(run: Run) -> None:
     if "ends" not in run.facts:
         ends = await run.read(partial(copy_rows.ends, spec=run.spec))
         await run.note(ends=msgspec.to_builtins(ends))
-    return await placing.placed(run, ends_of(run))
 
 
 async def leave_place(run: Run) -> None:
@@ -119,7 +132,7 @@ def road(*, final: bool) -> tuple[Stage, ...]:
     return (
         Stage(
             "place",
-            place,
+            place if final else place_to_leave,
             leave_place,
             needs=(),
             title="choosing a host",

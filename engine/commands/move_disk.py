@@ -3,7 +3,8 @@
 On storage: as copy_disk, with both ends compared, into a volume that belongs to no disk yet. Then,
 in one transaction, the disk uses the new volume, and the old one is to be removed. Until then any
 failure leaves the disk as it was; from then on the move has succeeded, and what cannot be removed
-of the old place is in quarantine. The disk is locked all the time.
+of the old place is in quarantine. The disk is locked all the time. One of which a host has a local
+copy does not move.
 """
 
 from collections.abc import Sequence

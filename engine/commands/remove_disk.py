@@ -4,14 +4,15 @@ On storage: first the snapshots are removed, then the volumes, the one that is u
 these can be repeated, and what is gone already is no error. If one of them fails the command fails,
 and looks what is left: a disk whose volume is there is "ok" again, with the snapshots that are
 left; any other one is "illegal": it can be removed again, and nothing else. Nothing is removed of a
-disk whose volume is attached to a host, or whose attachment is in quarantine.
+disk whose volume is attached to a host, or whose attachment is in quarantine, or of which a host
+has a local copy.
 """
 
 from functools import partial
 
 from sqlalchemy import Connection
 
-from engine.commands import image_volumes, managed_volumes
+from engine.commands import image_volumes, local_copies, managed_volumes
 from engine.commands.disk_checks import MANAGED, not_in_preview, taken
 from engine.commands.run import Run
 from engine.commands.specs import RemoveDisk
@@ -21,6 +22,7 @@ from engine.db.disks import Disk
 from engine.db.snapshots import Snapshot
 from engine.db.volumes import Volume
 from protocol.errors import Error, InQuarantine
+from protocol.local_disk_policy import Operation
 
 
 def begin(c: Connection, spec: RemoveDisk, command: str) -> None:
@@ -40,6 +42,8 @@ def begin(c: Connection, spec: RemoveDisk, command: str) -> None:
 
 async def look(run: Run) -> Facts:
     disk = await run.read(lambda c: disks.get(c, run.spec.disk))
+    if disk.image is not None:
+        await local_copies.check(run, Operation.DELETE_DISK, disk.image)
     return {"disk": disk.id, "domain": disk.domain}
 
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 import trio
 
 from engine.answers import HostState
-from engine.capabilities import Capabilities, Limits, Membership
+from engine.capabilities import Capabilities, Limits, LocalDisks, Membership
 from engine.commands.commands import Commands, commands
 from engine.commands.copy_limits import CopyLimits
 from engine.commands.copy_times import CopyTimes
@@ -144,7 +144,8 @@ class Array:
 @dataclass
 class FakeHost:
     """attached: urls by volume. jobs: as Host.getJobs tells of them. uses: volumes that something
-    there holds open, so that they are not detached."""
+    there holds open, so that they are not detached. local: image ids by local disk; None: it cannot
+    have any."""
 
     up: bool = True
     limit: int = 2
@@ -152,6 +153,7 @@ class FakeHost:
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     uses: set[str] = field(default_factory=set)
     twin: str = ""
+    local: dict[str, str] | None = None
 
 
 @dataclass
@@ -267,6 +269,11 @@ class World:
         attached = self.hosts[host].attached
         return [{"vol_id": id, "path": url, "managed_path": None} for id, url in attached.items()]
 
+    def _LocalDisk_list(self, host: str, params: Mapping[str, Any]) -> Any:
+        local = self.hosts[host].local
+        assert local is not None
+        return [{"vol_id": vol, "img_id": image, "size": GIB} for vol, image in local.items()]
+
     def _Lease_create(self, host: str, params: Mapping[str, Any]) -> Any:
         job, now = params["metadata"]["job_id"], {"created": 0, "modified": 0}
         self.leases.setdefault(job, Lease({**params["metadata"], **now, "host_hardware_id": host}))
@@ -372,6 +379,7 @@ class WorldFleet:
             connector_info={"host": host},
             drivers=("file",),
             limits=Limits(self.world.hosts[host].limit),
+            local_disk=LocalDisks(() if self.world.hosts[host].local is None else ("lvm",)),
         )
         reason = "" if up else "it is silent"
         twin = self.world.hosts[host].twin

@@ -20,6 +20,8 @@ from protocol.errors import (
     InvalidDomain,
     ManagedVolumeHelperFailed,
     NoSuchObject,
+    ToolFailed,
+    UnsupportedOperation,
 )
 from protocol.managed import GIB, ConnectionInfo, Connector
 from protocol.record import JobRecord, JobStatus
@@ -28,6 +30,7 @@ from tests.engine.commands.copy_world import (
     ARRAY,
     DATA,
     DATA2,
+    HOSTS,
     LOST,
     OTHER,
     UNASKED,
@@ -654,6 +657,47 @@ async def test_a_failed_move_leaves_the_disk_as_it_was(
         assert (disk.domain, disk.state) == (source, "ok")
         assert disk.volume != spec.volume
         await nothing_is_left(made, spec)
+
+
+async def test_a_disk_of_which_a_host_has_a_local_copy_does_not_move(tmp_path: Path) -> None:
+    world = World()
+    local = "77777777-7777-4888-8999-aaaaaaaaaaaa"
+    world.hosts[HOSTS[1]].local = {local: SOURCE}
+    async with estate(tmp_path, world) as made:
+        row, _ = await moved(made, DATA, DATA2)
+        assert (row.state, row.error["code"]) == ("failed", UnsupportedOperation.code)
+        assert f"host {HOSTS[1]} ({HOSTS[1]}) has local disk {local}" in row.error["message"]
+        assert world.of("SDM.copy_data") == []
+        assert (await made.read(lambda c: disks.get(c, SOURCE))).state == "ok"
+        assert len(await made.read(volumes.search)) == 1
+        # It may be copied, as a template is: the source stays where it is.
+        command, copy = await begin(made, DATA2)
+        assert (await made.ended(command)).state == "succeeded"
+        await nothing_is_left(made, copy)
+
+
+@pytest.mark.parametrize("why", ["another image", "its host is silent", "its host has just gone"])
+async def test_a_disk_moves_whose_local_copies_nobody_tells_of(tmp_path: Path, why: str) -> None:
+    world = World()
+    host = world.hosts[HOSTS[1]]
+    host.local = {"x": DATA if why == "another image" else SOURCE}
+    host.up = why != "its host is silent"
+    if why == "its host has just gone":
+        world.fails["LocalDisk.list"] = [UNASKED]
+    async with estate(tmp_path, world) as made:
+        row, _ = await moved(made, DATA, DATA2)
+        assert row.state == "succeeded", row.error
+
+
+async def test_a_disk_does_not_move_when_a_host_cannot_look_at_its_local_disks(
+    tmp_path: Path,
+) -> None:
+    world = World()
+    world.hosts[HOSTS[1]].local = {}
+    world.fails["LocalDisk.list"] = [ToolFailed("lvs", 5, "a device is gone")]
+    async with estate(tmp_path, world) as made:
+        row, _ = await moved(made, DATA, DATA2)
+        assert (row.state, row.error["code"]) == ("failed", ToolFailed.code)
 
 
 async def test_a_source_that_cannot_be_removed_is_kept_and_the_move_has_succeeded(

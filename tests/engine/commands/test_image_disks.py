@@ -11,31 +11,39 @@ from sqlalchemy import Connection
 from engine.commands.specs import AddDisk, ExtendDisk, RemoveDisk
 from engine.commands.table import TYPES
 from engine.db import commands, disks, domains
+from processes.lvm_report import LogicalVolume
 from protocol.client import connected
-from protocol.errors import NotSupported
+from protocol.errors import NotSupported, UnsupportedOperation
 from protocol.managed import GIB
 from tests.agent_service import Service, agent_folder, service
 from tests.engine.commands.rig import Rig, all_commands, dies_at
 from tests.engine.commands.test_managed_disks import rows
 from tests.faults.command import command
+from tests.local_disks import StandIn
 from tests.managed import new_id
+
+VM = "dddddddd-eeee-4fff-8000-111111111111"
 
 
 @dataclass
 class Host:
-    """One that has the data domain `domain` in the folder `mount`."""
+    """One that has the data domain `domain` in the folder `mount`. group: of its local disks."""
 
     agent: Service
     mount: Path
     domain: str
+    group: StandIn
 
     def volumes(self) -> list[str]:
         return sorted(path.name for path in self.mount.glob("*/images/*/*") if not path.suffix)
 
     async def create_domain(self) -> None:
+        ids = {"storagedomainID": self.domain, "path": str(self.mount)}
+        await self.call("StorageDomain.create", **ids, leases=8)
+
+    async def call(self, method: str, **params: Any) -> Any:
         async with connected(self.agent.address) as client:
-            ids = {"storagedomainID": self.domain, "path": str(self.mount)}
-            await client.call("StorageDomain.create", {**ids, "leases": 8})
+            return await client.call(method, params)
 
 
 @pytest.fixture
@@ -43,9 +51,14 @@ def host(rig: Rig, tmp_path: Path) -> Iterator[Host]:
     mount = tmp_path / "mount"
     mount.mkdir()
     with command(tmp_path) as home, agent_folder() as short:
-        settings = (f"storage.directories={mount}", f"folders.state={home.folder / 'state'}")
-        with service(home, short, *settings) as agent:
-            made = Host(agent, mount, new_id())
+        group = StandIn.made(tmp_path)
+        settings = {
+            "storage.directories": mount,
+            "folders.state": home.folder / "state",
+            **group.settings,
+        }
+        with service(home, short, *(f"{key}={value}" for key, value in settings.items())) as agent:
+            made = Host(agent, mount, new_id(), group)
             rig.hosts[new_id()] = f"unix:{agent.socket}"
             rig.data.append(made.domain)
             yield made
@@ -67,6 +80,28 @@ async def test_a_disk_of_a_data_domain_is_an_image(rig: Rig, host: Host) -> None
         assert (await engine.run("remove_disk", RemoveDisk(disk=disk.id))).state == "succeeded"
         assert host.volumes() == []
         assert await rows(engine) == (0, 0, 0)
+
+
+async def test_a_disk_is_not_removed_while_a_host_has_a_local_copy_of_it(
+    rig: Rig, host: Host
+) -> None:
+    await host.create_domain()
+    async with rig.engine() as engine:
+        spec = AddDisk(name="disk", domain=host.domain, size=GIB)
+        assert (await engine.run("add_disk", spec)).state == "succeeded"
+        disk, volume = spec.disk, spec.volume
+        host.group.add(LogicalVolume(volume, GIB, frozenset({f"IU_{disk}", f"VM_{VM}"})))
+        row = await engine.run("remove_disk", RemoveDisk(disk=disk))
+        assert row.state == "failed"
+        assert row.error is not None
+        assert row.error["code"] == UnsupportedOperation.code
+        assert f"has local disk {volume}" in row.error["message"]
+        assert "leasehold localdisk remove" in row.error["message"]
+        assert (await engine.read(lambda c: disks.get(c, disk))).state == "ok"
+        assert host.volumes() == [volume]
+        assert await host.call("LocalDisk.remove", vol_id=volume) == [volume]
+        row = await engine.run("remove_disk", RemoveDisk(disk=disk))
+        assert row.state == "succeeded", row.error
 
 
 @pytest.mark.parametrize(
