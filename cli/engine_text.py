@@ -66,11 +66,17 @@ def _story(verdict: object) -> list[str]:
 
 def kept_text(row: Row) -> str:
     """One thing in quarantine: what, why, and what a person does."""
-    where = f" on host {row['host']}" if row.get("host") else ""
+    where = f" on host {_called(row, 'host')}" if row.get("host") else ""
     cleared = f" (cleared {moment(row['cleared'])})" if row.get("cleared") else ""
     return (
-        f"{row.get('id')}: {row.get('kind')} {row.get('object')} of domain {row.get('domain')}"
+        f"{row.get('id')}: {row.get('kind')} {row.get('object')} of domain {_called(row, 'domain')}"
         f"{where}, since {moment(row.get('at'))}{cleared}\n"
         f"  why: {row.get('reason')}\n  what to do: {row.get('action')}\n"
         f"  of job {row.get('command')}"
     )
+
+
+def _called(row: Row, what: str) -> str:
+    """As an engine calls it; by the id alone where there is none any more."""
+    name, id = row.get(f"{what}_name"), row.get(what)
+    return f"{name} ({id})" if name else str(id)

@@ -39,24 +39,32 @@ async def join(
     """Join a storage domain as its host N; the sanlock daemon keeps that until `host leave`.
 
     It takes some seconds, up to a minute after a crash of this host, and more for an id whose last
-    host has died. A domain of the embedded store becomes one of sanlock. Ctrl-C ends it.
+    host has died. A domain of the embedded store becomes one of sanlock. Ctrl-C ends it. The agent
+    of this host, if it runs (LEASEHOLD_HOST may name its socket), joins it again by itself later.
     """
+    from cli import known, own_agent
     from cli.host_text import member, member_text
     from cli.joining import joined
 
     made = await joined(str(sd), host_id, out, without_watchdog=no_watchdog)
+    await own_agent.joined(str(sd), known.known()[str(sd)], host_id, out)
     out.done(member(str(sd), made), member_text(str(sd), made))
 
 
 @command(app, "leave", example=f"host leave {DOMAIN}")
 @stoppable
 async def leave(out: Output, sd: Sd) -> None:
-    """Leave a storage domain; refused while jobs of this host hold leases in it."""
-    from cli import known
+    """Leave a storage domain; refused while jobs of this host hold leases in it.
+
+    The agent of this host, if it runs, does not join it again.
+    """
+    from cli import known, own_agent
     from endpoints.domain import lockspace_of
     from leases import lockspace
 
-    await lockspace.leave(lockspace_of(await known.opened(str(sd))))
+    space = lockspace_of(await known.opened(str(sd)))
+    await own_agent.leaves(str(sd), out)
+    await lockspace.leave(space)
     out.done({"sd_id": str(sd)}, f"this host is not in storage domain {sd} any more")
 
 

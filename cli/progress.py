@@ -3,12 +3,15 @@
 import io
 import os
 from collections import deque
-from typing import IO, Any, Protocol, cast
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
 import trio
 
 from cli.output import STDERR, Output, printable, tell
 from cli.sizes import format_duration, format_rate, format_size
+
+if TYPE_CHECKING:
+    from rich.progress import Task
 
 EVERY = 0.1  # seconds between two looks at the job
 LINE_EVERY = 3.0  # seconds between two lines
@@ -148,14 +151,19 @@ class Bars:
             self._tasks[name] = self._progress.add_task(
                 printable(name), total=None, stage="", amount="", speed=""
             )
+        self._of(name).total = 100 if "progress" in info else None
         self._progress.update(
             self._tasks[name],
-            total=100 if "progress" in info else None,
             completed=info.get("progress", 0),
             stage=printable(info.get("stage", info["status"])),
             amount=amount(info),
             speed=speed(info),
         )
+
+    def _of(self, name: str) -> "Task":
+        """To set its total: `Progress.update` takes None for: as it was. But a job of an engine has
+        no percent any more behind the stage that copies."""
+        return self._progress.tasks[self._progress.task_ids.index(self._tasks[name])]
 
     def drop(self, name: str) -> None:
         self._progress.remove_task(self._tasks.pop(name))

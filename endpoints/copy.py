@@ -56,8 +56,7 @@ async def copy(plan: Plan, report: Report, manner: Manner) -> int:
     meter = Meter(
         data,
         of_data=plan.tool == "qemu-img",
-        # What comes over the network passes by the counters of processes.
-        counted=plan.tool == "nbdcopy" and plan.source.local,
+        counted=plan.tool == "nbdcopy" and plan.source.counted,
     )
     watchdog = Watchdog(plan.tool, _patience(plan, manner))
     part = COPY_PART if manner.verify else WHOLE
@@ -149,7 +148,7 @@ async def _by_nbdcopy(
             uri,
             moved,
             reader=reader,
-            counted=plan.source.local,
+            counted=plan.source.counted,
             target_is_zero=plan.flags.target_is_zero,
             connections=plan.connections,
             inherit=inherit,

@@ -76,9 +76,10 @@ class Disk:
         return {**self.node, "file": {**self.node["file"], "discard": "ignore"}}
 
     @property
-    def local(self) -> bool:
-        """Whether it is read by system calls on files, which the kernel counts."""
-        return self.kind in ("file", "block")
+    def counted(self) -> bool:
+        """Whether the kernel counts what a process reads of it: by read(2), and by readv(2), with
+        which libiscsi takes the data of an answer; not by recv(2). Source: proc(5), rchar."""
+        return self.kind in ("file", "block", "iscsi")
 
 
 @dataclass(frozen=True)

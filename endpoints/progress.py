@@ -4,7 +4,8 @@ qemu-img prints its percent in steps of about one, and counts what it has *begun
 requests of 2 MiB under way it is up to 16 MiB ahead. Its I/O counters tell what it has written,
 but data that turns out to be zeros is not written. So the percent says between which two figures
 the truth lies, and the counters where. nbdcopy prints where it begins each 128 MiB, with several
-of them under way: there the counters of the server that it reads from tell more.
+of them under way: there the counters of the server that it reads from tell more, where the kernel
+counts what that reads (files, and iSCSI; not NBD and RBD).
 """
 
 from collections import deque

@@ -50,8 +50,9 @@ class _Trouble:
 
 @dataclass
 class _Try:
-    """One that is under way."""
+    """One that is under way. hurried: should it fail, another one follows at once."""
 
+    hurried: bool = False
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     over: trio.Event = field(default_factory=trio.Event)
 
@@ -125,9 +126,12 @@ class Joining:
         )
 
     def hurry(self) -> None:
-        """Look now: a domain was added or activated. What failed is tried again at once."""
+        """Look now: a domain was added or activated. What failed is tried again at once, and so is
+        what is just tried, should it fail: it may have begun too early to see the change."""
         for trouble in self._troubles.values():
             trouble.due = trio.current_time()
+        for this in self._tries.values():
+            this.hurried = True
         self._changed.set()
 
     async def run(self) -> None:
@@ -202,7 +206,7 @@ class Joining:
                 await self._join(pair, row)
                 self._troubles.pop(pair, None)
         except Exception as e:  # of one pair; the others go on
-            self._note(pair, row, e)
+            self._note(pair, row, e, hurried=this.hurried)
         finally:
             del self._tries[pair]
             this.over.set()
@@ -224,7 +228,7 @@ class Joining:
             )
         log.info("host %s has joined domain %s", pair.host, row.name)
 
-    def _note(self, pair: Pair, row: Domain, error: Exception) -> None:
+    def _note(self, pair: Pair, row: Domain, error: Exception, *, hurried: bool) -> None:
         known = isinstance(error, Error)
         log.warning(
             "host %s has not joined domain %s: %s",
@@ -234,7 +238,7 @@ class Joining:
             exc_info=not known,
         )
         failures = self._troubles[pair].failures if pair in self._troubles else 0
-        pause = self._pauses[min(failures, len(self._pauses) - 1)]
+        pause = 0.0 if hurried else self._pauses[min(failures, len(self._pauses) - 1)]
         due = trio.current_time() + pause
         self._troubles[pair] = _Trouble(row.name, str(error), failures + 1, due)
 

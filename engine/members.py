@@ -17,7 +17,7 @@ from engine.host_states import LinkState, shown
 from engine.host_view import HostView
 from engine.links import HostLink, Known, Times
 from engine.met import Met
-from engine.twins import twin
+from engine.twins import held, twin
 from protocol.address import parse
 from protocol.client import HostError
 from protocol.errors import Error, NoSuchObject, NotDrained
@@ -30,7 +30,8 @@ DRAIN, RESUME = "Host.drain", "Host.resume"
 
 @dataclass(eq=False)
 class Member:
-    """A host. connector, twin: as in Met. order: DRAIN or RESUME, that it has not taken yet.
+    """A host. connector, twin: as in Met. told: its connector as it told it last, in this life of
+    the engine. order: DRAIN or RESUME, that it has not taken yet.
     written: what stands of it in the database; None: nothing of this life of the engine. audited:
     the `twin` that stands in the audit log."""
 
@@ -39,6 +40,7 @@ class Member:
     maintenance: bool
     hardware_id: str | None
     connector: Mapping[str, Any]
+    told: Mapping[str, Any] = field(default_factory=dict)
     twin: str = ""
     order: str | None = None
     written: Met | None = None
@@ -166,10 +168,16 @@ class Members:
         return ""
 
     def _identify(self, member: Member, connector: Mapping[str, Any]) -> None:
-        """Who was known by an identity first, keeps it; over a restart of the engine, too."""
+        """Who was known by an identity first, keeps it until it tells another one; over a restart
+        of the engine, too."""
         if not connector:
             return  # it could not tell just now
-        others = [(other.row.name, other.connector) for other in self if other is not member]
+        member.told = connector
+        others = [
+            (other.row.name, held(other.connector, other.told))
+            for other in self
+            if other is not member
+        ]
         reason = twin(connector, others)
         if not reason:
             member.connector = connector

@@ -39,6 +39,16 @@ def twin(connector: Mapping[str, Any], others: Iterable[tuple[str, Mapping[str, 
     return "; ".join(found)
 
 
+def held(known: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """What a host keeps away from others: of what it was `known` by, all but the identities of
+    which it has `told` another one now, whether or not it may have that. So two hosts can swap."""
+    return {
+        key: value
+        for key, value in known.items()
+        if not told.get(key) or not isinstance(told[key], str) or _same(value, told[key])
+    }
+
+
 def _same(one: object, other: object) -> bool:
     """In upper or lower case: an iSCSI name is the same in both (RFC 3722), a host name too."""
     if not (isinstance(one, str) and isinstance(other, str)):

@@ -102,8 +102,8 @@ async def copy(
     The answer to that flush decides: a server may report a failed flush once only, so a flush
     through another connection would prove nothing. reader: the server of `source`; its counters
     tell of the progress between the steps. connections: to each of the two, where both allow
-    several (Export.can_multi_conn). counted: it reads files, which they count; else `moved` gets
-    how often the copy tool got an answer. Raises FlushFailed and the classes of ToolFailed.
+    several (Export.can_multi_conn). counted: they count what it reads; else `moved` gets how often
+    the copy tool got an answer. Raises FlushFailed and the classes of ToolFailed.
     """
     argv = ["nbdcopy", "--flush", "--progress=1", f"--connections={connections}"]
     argv += ["--destination-is-zero"] if target_is_zero else []

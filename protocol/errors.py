@@ -910,7 +910,8 @@ class NameTaken(Error):
 
 @dataclass(eq=False)
 class DiskLocked(Error):
-    """A command works on the disk. command: its id, "" when that is not known."""
+    """A command works on the disk. disk: its name and id. command: its id, "" when that is not
+    known."""
 
     code: ClassVar[int] = 4402
     text: ClassVar[str] = "disk {disk} is locked by command {command}"
@@ -941,7 +942,7 @@ class NoHostFits(Error):
 
 @dataclass(eq=False)
 class NoRoom(Error):
-    """A storage domain has not enough space; nothing was made. Bytes."""
+    """A storage domain has not enough space; nothing was made. domain: its name and id. Bytes."""
 
     code: ClassVar[int] = 4405
     text: ClassVar[str] = "storage domain {domain} has no room: {needed} bytes needed, {free} free"

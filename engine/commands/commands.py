@@ -130,7 +130,7 @@ class Commands:
         return await self._services.database.read(lambda c: rows.get(c, id))
 
     def progress(self, id: str) -> Progress | None:
-        """Of a command that runs now."""
+        """Of the stage in which a command is that runs now."""
         running = self._running.get(id)
         return running.run.progress if running and running.run else None
 

@@ -49,7 +49,7 @@ def begin_source(c: Connection, spec: Wanted, command: str) -> Disk:
     (4412), WrongState (4403): it has no content, or its domain is in maintenance."""
     disk = taken(c, spec.disk, command)
     if disk.volume is None:
-        raise WrongState("disk", disk.id, "without a volume", "ok")
+        raise WrongState("disk", disk.called, "without a volume", "ok")
     return disk
 
 

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection
 
-from engine.db import disks, domains, snapshots, volumes
+from engine.db import called, disks, domains, snapshots, volumes
 from engine.db.disks import Disk, Kind
 from engine.db.domains import Domain
 from engine.db.snapshots import Snapshot
@@ -28,9 +28,9 @@ def taken(c: Connection, disk: str, command: str, *, illegal: bool = False) -> D
     found = disks.get(c, disk)
     volume = volumes.find(c, found.volume) if found.volume is not None else None
     if volume is not None and volume.state == "kept":
-        raise InQuarantine("disk", disk)
+        raise InQuarantine("disk", found.called)
     if found.state == "illegal" and not illegal:
-        raise WrongState("disk", disk, found.state, "ok")
+        raise WrongState("disk", found.called, found.state, "ok")
     disks.lock(c, disk, command)
     active_domain(c, found.domain)
     return found
@@ -51,4 +51,5 @@ def previewed(c: Connection, disk: str) -> Snapshot | None:
 def not_in_preview(c: Connection, disk: str) -> None:
     """Raises WrongState (4403)."""
     if previewed(c, disk) is not None:
-        raise WrongState("disk", disk, "in preview", "ok: commit or undo the preview first")
+        name = called.disk(c, disk)
+        raise WrongState("disk", name, "in preview", "ok: commit or undo the preview first")

@@ -1,11 +1,12 @@
 """Volumes of managed domains, made and deleted by commands, so that both can be repeated."""
 
 from contextlib import suppress
+from functools import partial
 
 from sqlalchemy import Connection
 
 from engine.commands.run import Run
-from engine.db import attachments, snapshots, volumes
+from engine.db import attachments, called, snapshots, volumes
 from engine.managed_storage import ManagedStorage
 from protocol.errors import (
     InQuarantine,
@@ -29,7 +30,8 @@ async def must_have_room(run: Run, domain: str, size: int) -> None:
     stats = await (await run.services.storage(domain)).storage_stats()
     free = stats.free_capacity_gb
     if isinstance(free, int | float) and free < gib_of(size):
-        raise NoRoom(domain, gib_of(size) * GIB, int(free * GIB))
+        name = await run.read(partial(called.domain, id=domain))
+        raise NoRoom(name, gib_of(size) * GIB, int(free * GIB))
 
 
 async def created(run: Run, domain: str, volume: str, size: int) -> bool:
@@ -59,7 +61,7 @@ def must_be_unattached(c: Connection, volume: str) -> None:
             continue
         if one.state == "kept":
             raise InQuarantine("volume", volume)
-        raise StillUsed("volume", volume, f"host {one.host}")
+        raise StillUsed("volume", volume, f"host {called.host(c, one.host)}")
 
 
 def forget(c: Connection, volume: str) -> None:

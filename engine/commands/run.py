@@ -48,6 +48,10 @@ class Run:
     journalled: Callable[[dict[str, Any]], Awaitable[None]] | None = field(default=None, repr=False)
     _together: list[Callable[[Connection], None]] = field(default_factory=list, repr=False)
 
+    def enter(self, stage: str, *, resumed: bool) -> None:
+        """Begin to act, or to undo. How far a job was belongs to the stage that had it copy."""
+        self.stage, self.resumed, self.progress = stage, resumed, Progress()
+
     async def note(self, **facts: Any) -> None:
         """Write facts into the journal now, before they are acted upon: an id that we choose."""
         new = {name: fact for name, fact in facts.items() if self.facts.get(name) != fact}

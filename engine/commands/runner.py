@@ -63,8 +63,7 @@ class Runner:
                 await self._keep(stage, reason)
 
     async def _begin(self, stage: Stage, *, resumed: bool) -> None:
-        run = self._run
-        run.stage, run.resumed = stage.name, resumed
+        self._run.enter(stage.name, resumed=resumed)
         if not resumed:
             await self._journal.write(Entry(stage.name, Did.BEGIN))
 
@@ -112,7 +111,7 @@ class Runner:
 
     async def _undo(self, stage: Stage) -> None:
         run = self._run
-        run.stage, run.resumed = stage.name, True
+        run.enter(stage.name, resumed=True)
         if self._journal.last(stage.name) is not Did.UNDO:
             await self._journal.write(Entry(stage.name, Did.UNDO))
         try:

@@ -31,7 +31,7 @@ def must_be_previewed(c: Connection, disk: str, command: str) -> Snapshot:
     found = taken(c, disk, command)
     snapshot = previewed(c, disk)
     if snapshot is None:
-        raise WrongState("disk", disk, "not in preview", "in preview")
+        raise WrongState("disk", found.called, "not in preview", "in preview")
     assert found.volume is not None
     managed_volumes.must_be_unattached(c, found.volume)
     return snapshot

@@ -35,4 +35,5 @@ def switched(
         )
     )
     if done.rowcount != 1:
-        raise WrongState("disk", disk, disks.get(c, disk).state, f"locked by {command}")
+        found = disks.get(c, disk)
+        raise WrongState("disk", found.called, found.state, f"locked by {command}")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, delete, select, update
 
-from engine.db import kept, rows, secrets
+from engine.db import called, kept, rows, secrets
 from engine.db.schema import attachments
 from protocol.errors import NoSuchObject, StillUsed, WrongState
 
@@ -65,7 +65,7 @@ def begin(c: Connection, volume: str, host: str, command: str) -> None:
     is a host that was shut out. Raises StillUsed (4406): of another command."""
     found = rows.first(c, Attachment, _ALL.where(_is(volume, host)))
     if found is not None and found.command != command and not found.shut_out:
-        raise StillUsed("volume", volume, f"command {found.command} on host {host}")
+        raise StillUsed("volume", volume, f"command {found.command} on host {called.host(c, host)}")
     if found is not None:
         _change(c, volume, host, state="attaching", command=command, shut_out=False)
         return

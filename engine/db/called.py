@@ -19,6 +19,19 @@ def disk(c: Connection, id: str) -> str:
     return _called(c, disks, id)
 
 
+def every_domain(c: Connection) -> dict[str, str]:
+    """The names of all, by their ids."""
+    return _names(c, domains)
+
+
+def every_host(c: Connection) -> dict[str, str]:
+    return _names(c, hosts)
+
+
+def _names(c: Connection, table: Table) -> dict[str, str]:
+    return {row.id: row.name for row in c.execute(select(table.c.id, table.c.name))}
+
+
 def _called(c: Connection, table: Table, id: str) -> str:
     name = c.execute(select(table.c.name).where(table.c.id == id)).scalar()
     return id if name is None else with_id(name, id)

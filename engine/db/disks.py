@@ -8,6 +8,7 @@ from sqlalchemy import Connection, delete, func, select, update
 from engine.db import rows
 from engine.db.rows import Noun
 from engine.db.schema import disks
+from engine.names import with_id
 from protocol.errors import DiskLocked, WrongState
 
 Kind = Literal["managed", "image"]
@@ -36,6 +37,11 @@ class Disk:
     state: State
     locked_by: str | None
     created: float
+
+    @property
+    def called(self) -> str:
+        """For people."""
+        return with_id(self.name, self.id)
 
 
 def get(c: Connection, id: str) -> Disk:
@@ -104,9 +110,9 @@ def lock(c: Connection, id: str, command: str) -> None:
     free = update(disks).where(disks.c.id == id, disks.c.locked_by.is_(None))
     if c.execute(free.values(state="locked", locked_by=command)).rowcount:
         return
-    holder = get(c, id).locked_by
-    if holder != command:
-        raise DiskLocked(id, holder or "")
+    found = get(c, id)
+    if found.locked_by != command:
+        raise DiskLocked(found.called, found.locked_by or "")
 
 
 def unlock(c: Connection, id: str, command: str, status: State = "ok") -> None:
@@ -120,9 +126,9 @@ def unlock(c: Connection, id: str, command: str, status: State = "ok") -> None:
         return
     found = get(c, id)
     if found.locked_by is not None:
-        raise DiskLocked(id, found.locked_by)
+        raise DiskLocked(found.called, found.locked_by)
     if found.state != status:
-        raise WrongState("disk", id, found.state, status)
+        raise WrongState("disk", found.called, found.state, status)
 
 
 def locked_by(c: Connection, command: str) -> list[Disk]:

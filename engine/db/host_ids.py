@@ -2,6 +2,7 @@
 
 from sqlalchemy import Connection, delete, insert, select
 
+from engine.db import called
 from engine.db.schema import domain_hosts
 from protocol.errors import NoRoom
 
@@ -18,7 +19,7 @@ def allocated(c: Connection, domain: str, host: str) -> int:
         return given[host]
     free = next((n for n in range(1, LAST + 1) if n not in set(given.values())), None)
     if free is None:
-        raise NoRoom(domain, 1, 0)
+        raise NoRoom(called.domain(c, domain), 1, 0)
     c.execute(insert(domain_hosts).values(domain=domain, host=host, host_id=free))
     return free
 

@@ -15,7 +15,7 @@ from cli.engine_objects import domain_id, number, rows_of, size, text
 from cli.engine_text import job_text, kept_text
 from cli.engine_watching import entry, events, text_of
 from cli.output import Output
-from cli.progress import LINE_EVERY, Lines, line
+from cli.progress import LINE_EVERY, Bar, Lines, line
 from protocol.errors import ConnectionLost
 from protocol.reported import Reported
 
@@ -120,6 +120,26 @@ def test_the_progress_of_a_job_is_what_is_known_of_it() -> None:
     assert line(following.info()) == "copy 12%, 5 of 50, 1/s, 0:00:30 left"
 
 
+def test_a_bar_has_no_percent_any_more_behind_the_copy(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "150")
+    monkeypatch.setenv("TERM", "xterm")
+    following = Following("x")
+    bar = Bar(following)
+    none = {"percent": None, "bytes": None, "rate": None, "total_bytes": None, "eta": None}
+    some = {"percent": 99.0, "bytes": 5, "rate": 1.5, "total_bytes": 50, "eta": 30.0}
+    seen = []
+    for stage, progress in (("copying", some), ("removing", none), ("copying again", some)):
+        following.row = {"state": "running", "stage": stage, "progress": progress}
+        bar.show(following.info())
+        seen.append(capfd.readouterr().err)
+    bar.close()
+    assert ["99%" in text and "5 of 50" in text for text in seen] == [True, False, True]
+    assert ["0%" in text for text in seen] == [False] * 3
+    assert "removing" in seen[1]
+
+
 def test_what_a_job_does_is_told_in_words() -> None:
     steps = [{"name": "lease", "title": "creating the lease"}]
     following = Following("x")
@@ -174,6 +194,13 @@ def test_what_is_kept_is_shown_with_what_to_do() -> None:
 
 
 # --- oVirt's JSON --------------------------------------------------------------------------------
+
+
+def test_what_is_kept_is_shown_with_the_names_that_domain_and_host_have() -> None:
+    row = {"domain": "d", "host": "h", "domain_name": "data", "host_name": "host1"}
+    assert "of domain data (d) on host host1 (h), since" in kept_text(row)
+    row["host_name"] = None  # type: ignore[assignment]  # it was removed
+    assert "of domain data (d) on host h, since" in kept_text(row)
 
 
 def test_what_is_missing_in_an_object_is_empty() -> None:

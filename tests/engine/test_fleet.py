@@ -334,6 +334,40 @@ async def test_of_hosts_that_were_written_down_as_twins_none_is_connected(
             assert [view.problem for view in found.views()] == ["", ""]
 
 
+async def test_two_hosts_swap_their_names(world: World) -> None:
+    first, second = one_of(1, IQN), one_of(2, "iqn.second")
+    swapped = (
+        capabilities("uuid-1", connector_info=second["connector_info"]),
+        capabilities("uuid-2", connector_info=first["connector_info"]),
+    )
+    for before, after in ((first, second), swapped):
+        world.a.answers["Host.getCapabilities"] = before
+        await world.fleet.refresh("id-a")
+        if before is swapped[0]:
+            assert "host b" in world.fleet.view("id-a").twin  # which still has them
+        world.b.answers["Host.getCapabilities"] = after
+        await world.fleet.refresh("id-b")
+        await world.fleet.refresh("id-a")
+        assert [view.problem for view in world.fleet.views()] == [""] * 3
+
+
+async def test_two_hosts_that_swapped_their_names_while_the_engine_was_away_are_let_in(
+    tmp_path: Path, database: Database
+) -> None:
+    one, other = one_of(1, IQN)["connector_info"], one_of(2, "iqn.second")["connector_info"]
+    async with stand_in(tmp_path, "a") as first, stand_in(tmp_path, "b") as second:
+        await known(database, row(first, connector=other), row(second, connector=one))
+        for number, host, told in ((1, first, one), (2, second, other)):
+            host.answers["Host.getCapabilities"] = capabilities(
+                f"uuid-{number}", connector_info=told
+            )
+        async with fleet(database, times=QUICK) as found:
+            await until(lambda: len(found.up()) == 2)
+            for id in ("id-a", "id-b", "id-a"):  # whichever was met first
+                await found.refresh(id)
+            assert [view.problem for view in found.views()] == ["", ""]
+
+
 async def test_a_host_that_cannot_tell_its_connector_keeps_its_names(world: World) -> None:
     world.a.answers["Host.getCapabilities"] = one_of(1, IQN)
     await world.fleet.refresh("id-a")

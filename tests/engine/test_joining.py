@@ -80,12 +80,14 @@ def test_who_has_joined_is_known_by_what_hosts_say() -> None:
 
 @dataclass
 class Member:
-    """A host with sanlock that does as it is told. fails: its next answers to an activation."""
+    """A host with sanlock that does as it is told. fails: its next answers to an activation. held:
+    none comes before."""
 
     number: int
     host: StandIn
     memberships: dict[str, Any] = field(default_factory=dict)
     fails: list[Any] = field(default_factory=list)
+    held: trio.Event | None = None
 
     def __post_init__(self) -> None:
         self.host.answers |= {
@@ -110,6 +112,8 @@ class Member:
         return capabilities(f"u{self.number}", stores=SANLOCK, domains=dict(self.memberships))
 
     async def _activate(self, params: dict[str, Any]) -> Any:
+        if self.held is not None:
+            await self.held.wait()
         if self.fails:
             return self.fails.pop(0)
         member = {"host_id": params["host_id"], "state": "joined"}
@@ -157,8 +161,8 @@ class World:
         return await self.database.read(lambda c: host_ids.of_domain(c, sd_id))
 
     async def domain(self, row: Domain = DATA) -> None:
+        """The next look finds it: a hurry could also come while hosts are just told to join."""
         await self.database.write(lambda c: domains.add(c, row))
-        self.joining.hurry()
 
 
 @asynccontextmanager
@@ -236,12 +240,7 @@ async def test_a_failure_is_told_until_the_host_has_joined(tmp_path: Path) -> No
             assert site.joining.problem("b") == ""
             assert "storage is slow" in site.joining.problems[Pair("a", SD)]
             site.joining.hurry()
-
-        def over() -> bool:
-            site.joining.hurry()  # the last one may have come before the second failure was noted
-            return not site.joining.problems
-
-        await until(over)
+        await until(lambda: not site.joining.problems)
         assert site.members[0].joined() is not None
 
 
@@ -264,6 +263,41 @@ async def test_pauses_grow_and_hurry_ends_them(tmp_path: Path) -> None:
         assert len(first.asked) == 2
         site.joining.hurry()
         await until(lambda: first.joined() is not None)
+
+
+async def test_a_hurry_while_a_host_is_just_joining_counts_when_that_fails(tmp_path: Path) -> None:
+    held = trio.Event()
+
+    def before(members: list[Member]) -> None:
+        members[0].fails = [AcquireHostIdFailure(SD, "join", "no")]
+        members[0].held = held
+
+    async with world(tmp_path, before=before, pauses=(1000.0,)) as site:
+        first = site.members[0]
+        await site.domain()
+        await until(lambda: len(first.asked) == 1)
+        site.joining.hurry()
+        held.set()
+        await until(lambda: first.joined() is not None)
+        assert len(first.asked) == 2
+
+
+async def test_a_hurry_while_a_host_is_just_joining_counts_once(tmp_path: Path) -> None:
+    held = trio.Event()
+
+    def before(members: list[Member]) -> None:
+        members[0].fails = [AcquireHostIdFailure(SD, "join", "no")] * 3
+        members[0].held = held
+
+    async with world(tmp_path, before=before, pauses=(1000.0,)) as site:
+        first = site.members[0]
+        await site.domain()
+        await until(lambda: len(first.asked) == 1)
+        site.joining.hurry()
+        held.set()
+        await until(lambda: len(first.asked) == 2)
+        await site.looked()
+        assert len(first.asked) == 2
 
 
 async def test_a_host_that_says_yes_and_does_not_join_is_not_asked_without_pause(

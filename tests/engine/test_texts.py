@@ -1,6 +1,6 @@
 """Texts for people call things by the names that they have just then, and by their ids."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +8,11 @@ import pytest
 from sqlalchemy import Connection
 
 from engine.admin import Admin
+from engine.commands.disk_checks import taken
+from engine.commands.managed_volumes import must_be_unattached
+from engine.commands.snapshot_undo import must_be_previewed
 from engine.commands.verdicts import recorded
-from engine.db import audit, disks, domains, hosts
+from engine.db import attachments, audit, disks, domains, host_ids, hosts, volumes
 from engine.db.database import Database
 from engine.db.secrets import Key
 from engine.disk_admin import rename_disk
@@ -20,7 +23,7 @@ from engine.host_states import LinkState
 from engine.host_view import HostView
 from engine.judgement import End, Verdict
 from engine.story import Finding
-from protocol.errors import NoSuchObject
+from protocol.errors import Error, NoSuchObject
 from tests.engine.db import things
 
 
@@ -97,6 +100,42 @@ async def test_a_disk_that_is_renamed_is_called_by_its_old_name(database: Databa
     id = await database.write(work)
     await rename_disk(Admin(database, Bus(), "anna"), id, name="web-data", description="")
     assert await texts(database) == [f"disk web ({id}) is named web-data"]
+
+
+async def test_what_refuses_a_disk_calls_disk_domain_and_host_by_their_names_and_ids(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_ids, "LAST", 0)
+
+    def refused(work: Callable[[], object]) -> str:
+        with pytest.raises(Error) as e:
+            work()
+        return str(e.value)
+
+    def work(c: Connection) -> None:
+        domain, host = things.added_domain(c, name="data"), things.host(name="host1")
+        hosts.add(c, host)
+        disks.add(c, disk := things.disk(domain.id, name="web"))
+        volumes.add(c, things.volume(disk))
+        web, host1 = f"disk web ({disk.id})", f"host host1 ({host.id})"
+        volume = disk.volume or ""
+        full = refused(lambda: host_ids.allocated(c, domain.id, host.id))
+        assert full.startswith(f"storage domain data ({domain.id}) has no room")
+        previewed = refused(lambda: must_be_previewed(c, disk.id, "one"))
+        assert previewed.startswith(f"{web} is not in preview")
+        assert refused(lambda: taken(c, disk.id, "two")) == f"{web} is locked by command one"
+        disks.unlock(c, disk.id, "one", status="illegal")
+        assert refused(lambda: taken(c, disk.id, "two")).startswith(f"{web} is illegal")
+        attachments.begin(c, volume, host.id, "one")
+        for attached in (
+            refused(lambda: must_be_unattached(c, volume)),
+            refused(lambda: attachments.begin(c, volume, host.id, "two")),
+        ):
+            assert attached.endswith(host1)
+        volumes.keep(c, volume)
+        assert refused(lambda: taken(c, disk.id, "two")).startswith(f"{web} is in quarantine")
+
+    await database.write(work)
 
 
 def test_a_story_calls_hosts_by_their_names_as_far_as_there_are_such_hosts() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.twins import IDENTITIES, twin
+from engine.twins import IDENTITIES, held, twin
 
 IQN = "iqn.1994-05.com.redhat:64c4"
 HOST = {"host": "a", "initiator": IQN, "nqn": "nqn.2014-08.org:uuid:1", "ip": "10.0.0.1"}
@@ -28,6 +28,19 @@ def test_each_identity_is_told_with_a_way_out() -> None:
     assert "identity.name" in twin({"host": "a"}, [("a", HOST)])
     both = twin({"host": "a", "initiator": IQN}, [("a", HOST)])
     assert both.count("that of host a") == 2
+
+
+def test_a_host_holds_what_it_was_known_by_until_it_tells_another_one() -> None:
+    assert held(HOST, {}) == HOST  # it was not heard yet
+    assert held(HOST, HOST) == HOST
+    assert held(HOST, {"host": "A", "initiator": "iqn.new"}) == {
+        key: HOST[key] for key in ("host", "nqn", "ip")
+    }
+
+
+@pytest.mark.parametrize("nothing", [None, "", 7, ["x"], {}])
+def test_what_is_no_name_takes_none_away(nothing: Any) -> None:
+    assert held(HOST, dict.fromkeys(HOST, nothing)) == HOST
 
 
 def test_what_adapters_of_ours_and_of_vendors_let_hosts_in_by_is_looked_at() -> None:

@@ -18,7 +18,9 @@ from processes import nbd, qemu_img
 from protocol.messages import Format
 from tests.faults.copies import Copies
 from tests.servers import MIB, WAIT, pattern, qcow2_image, qemu_nbd, raw_image, tool, until
+from tests.volumes import Storage, storage
 
+__all__ = ["storage"]  # the fixture
 VIRTUAL = 256 * MIB
 EXTENT = 64 << 10
 ODD_SIZES = [0, 1, 1000, 512 * 3 + 1, 65537]
@@ -149,6 +151,28 @@ async def test_bytes_move_between_the_steps_of_the_tool(
         job.abort()
     figures_of_bytes = [moved for _, moved in figures]
     assert figures_of_bytes == sorted(figures_of_bytes)
+
+
+@pytest.mark.tools("tgtd", "tgtadm")
+async def test_bytes_that_come_by_iscsi_are_seen_though_the_disk_is_one_step_of_the_tool(
+    copies: Copies, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nbd, "TICK", 0.02)
+    size, seen = 32 * MIB, Seen()
+    target = raw_image(tmp_path / "target.raw", size)
+    with (
+        storage.volume("iscsi", size, old=pattern(size)) as source,
+        qemu_nbd(target, tmp_path) as server,
+    ):
+        lease = await copies.lease()
+        job = copies.job(source.url, server.url, lease, limit=size // 2, seen=seen)
+        await job.run()
+        await copies.assert_done(job)
+    assert target.read_bytes() == pattern(size)
+    figures = [one.bytes or 0 for one in seen.copying]
+    assert figures == sorted(figures)
+    assert len(set(figures)) >= 5, figures
+    assert {one.total_bytes for one in seen.copying} == {size}
 
 
 def most_between_steps(figures: list[tuple[float | None, int]]) -> int:

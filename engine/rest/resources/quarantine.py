@@ -1,8 +1,12 @@
 """What could not be taken away, and is kept until a person has looked; and how it is cleared."""
 
-import msgspec
+from collections.abc import Iterable
+from dataclasses import asdict
 
-from engine.db import quarantine
+import msgspec
+from sqlalchemy import Connection
+
+from engine.db import called, quarantine
 from engine.db.quarantine import Quarantined
 from engine.rest.api import Api
 from engine.rest.operation import OURS, Answer, Call, Operation
@@ -14,6 +18,7 @@ LONGEST = 512
 
 class KeptTold(msgspec.Struct, frozen=True):
     """kind: volume, attachment, lease, snapshot. object: its id; of an attachment the volume's.
+    domain, host: ids; what they are called now, where there still are such.
 
     reason: why it is kept. action: what a person does. cleared: null: it is kept still.
     """
@@ -22,7 +27,9 @@ class KeptTold(msgspec.Struct, frozen=True):
     kind: str
     object: str
     domain: str
+    domain_name: str | None
     host: str | None
+    host_name: str | None
     command: str
     reason: str
     action: str
@@ -34,28 +41,25 @@ class QuarantineTold(msgspec.Struct, frozen=True):
     quarantine: list[KeptTold]
 
 
-def _told(row: Quarantined) -> KeptTold:
-    return KeptTold(
-        row.id,
-        row.kind,
-        row.object,
-        row.domain,
-        row.host,
-        row.command,
-        row.reason,
-        row.action,
-        row.at,
-        row.cleared,
-    )
+def _told(c: Connection, rows: Iterable[Quarantined]) -> list[KeptTold]:
+    domains, hosts = called.every_domain(c), called.every_host(c)
+    return [
+        KeptTold(
+            **asdict(row),
+            domain_name=domains.get(row.domain),
+            host_name=None if row.host is None else hosts.get(row.host),
+        )
+        for row in rows
+    ]
 
 
 async def list_kept(api: Api, call: Call) -> Answer:
     every, most = call.query.flag("all") or False, call.query.max
     page = call.query.number("page") or 1
-    rows = await api.database.read(
-        lambda c: quarantine.search(c, all=every, limit=most, offset=(page - 1) * most)
+    told = await api.database.read(
+        lambda c: _told(c, quarantine.search(c, all=every, limit=most, offset=(page - 1) * most))
     )
-    return Answer(QuarantineTold([_told(row) for row in rows]))
+    return Answer(QuarantineTold(told))
 
 
 def _id(call: Call) -> str:
@@ -66,7 +70,8 @@ def _id(call: Call) -> str:
 
 
 async def get_kept(api: Api, call: Call) -> Answer:
-    return Answer(_told(await api.database.read(lambda c: quarantine.get(c, _id(call)))))
+    (told,) = await api.database.read(lambda c: _told(c, [quarantine.get(c, _id(call))]))
+    return Answer(told)
 
 
 async def clear(api: Api, call: Call) -> Answer:

@@ -99,6 +99,7 @@ async def test_a_domain_that_is_full_is_not_asked_for_more(rig: Rig, array: Arra
         row = await engine.run("add_disk", AddDisk(name="disk", domain=ARRAY, size=1 << 50))
         assert row.error
         assert row.error["kind"] == "NoRoom"
+        assert f"({ARRAY})" in row.error["message"]  # behind its name
         assert array.calls("create_volume") == 0
 
 

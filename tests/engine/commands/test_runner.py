@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection
 
 from engine.commands import dying
-from engine.commands.run import Run
+from engine.commands.run import Progress, Run
 from engine.commands.stage import CommandType, Hopeless, NoVerdict
 from engine.db import audit, disks, volumes
 from engine.db.quarantine import Quarantined
@@ -58,6 +58,33 @@ async def test_each_stage_is_written_down_before_it_acts_and_after(rig: Rig, toy
         ]
         assert changed[-1]["state"] == "succeeded"
     assert toys.resumed == []
+
+
+async def test_how_far_a_job_is_is_told_in_the_stage_that_has_it_copy_and_in_no_other(
+    rig: Rig, toys: Toys
+) -> None:
+    told: list[tuple[str, float | None]] = []
+
+    def look(run: Run) -> None:
+        told.append((run.stage, run.progress.percent))
+
+    def copy(run: Run) -> None:
+        run.report(Progress(40.0, 4096))
+        look(run)
+
+    def copy_in_vain(run: Run) -> None:
+        copy(run)
+        raise OSError("no cable")
+
+    toys.fails("act copy", copy, copy_in_vain)
+    for other in ("act clean", "undo attach", "undo create"):
+        toys.fails(other, look)
+    async with rig.engine(stages(toys)) as engine:
+        await engine.run("toy", Spec())
+        assert told == [("copy", 40.0), ("clean", None)]
+        told.clear()
+        await engine.run("toy", Spec())
+        assert told == [("copy", 40.0), ("attach", None), ("create", None)]
 
 
 async def test_what_fails_is_undone_the_last_one_first(rig: Rig, toys: Toys) -> None:

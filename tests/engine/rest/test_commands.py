@@ -7,12 +7,13 @@ from sqlalchemy import Connection
 
 from engine.commands.next_step import final_of
 from engine.commands.table import TYPES
-from engine.db import commands, disks, jobs, leases, quarantine, stages
+from engine.db import commands, disks, hosts, jobs, leases, quarantine, stages
 from engine.db.jobs import Job
 from engine.db.leases import Lease
 from engine.db.quarantine import Quarantined
 from engine.rest.command_steps import JOB_STATUS, steps
 from engine.rest.operation import OURS, OVIRT
+from tests.engine.db import things
 from tests.engine.rest.site import Site
 
 NOBODY = "00000000-0000-0000-0000-000000000000"
@@ -84,6 +85,33 @@ def test_what_is_in_quarantine_is_listed_and_cleared_by_its_command(served: Site
         every = client.get(f"{OURS}/quarantine", params={"all": "true"}).json()
         assert [one["id"] for one in every["quarantine"]] == [row.id]
     assert ("clear by hand", command) in served.commands.calls
+
+
+def test_what_is_in_quarantine_is_told_with_the_names_that_there_still_are(served: Site) -> None:
+    command, domain, now = running(served), served.domain(), time.time()
+
+    def kept(id: str, domain: str, host: str | None) -> Quarantined:
+        return Quarantined(id, "attachment", "v", domain, host, command, "because", "do", now)
+
+    def write(c: Connection) -> None:
+        hosts.add(c, host := things.host())
+        quarantine.put(c, kept("with-names", domain, host.id))
+        quarantine.put(c, kept("without", NOBODY, NOBODY))
+        quarantine.put(c, kept("of-no-host", domain, None))
+
+    served.write(write)
+    with served.client() as client:
+        found = {
+            id: client.get(f"{OURS}/quarantine/{id}").json()
+            for id in ("with-names", "without", "of-no-host")
+        }
+    names = {id: (told["domain_name"], told["host_name"]) for id, told in found.items()}
+    assert names == {
+        "with-names": ("array", f"host-{found['with-names']['host'][:8]}"),
+        "without": (None, None),
+        "of-no-host": ("array", None),
+    }
+    served.write(lambda c: [quarantine.clear(c, id, at=now) for id in found])
 
 
 def test_copies_and_leases_are_told_with_the_verdict(served: Site) -> None:
