@@ -27,6 +27,7 @@ from leases.steps import reached
 from protocol.errors import Error
 
 LOOK = 1.0  # seconds between two looks at a job that nobody tells of
+GONE_LOOK = 0.02
 
 
 class Jobs(Protocol):
@@ -43,7 +44,7 @@ class Jobs(Protocol):
         ...
 
     async def abort(self, job_id: str) -> None:
-        """Ask it to stop, and return when it has."""
+        """Ask it to stop, and return when it has: it is not alive any more."""
         ...
 
 
@@ -74,6 +75,7 @@ class AgentJobs:
             if not job.status.ended:
                 await self.agent.abort(job_id)
                 await job.wait()
+        await _gone(self.journal.folder(job_id))
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,13 @@ def _named_domains(folder: Folder) -> set[str]:
 async def stopped(folder: Folder) -> None:
     """Ask the process that does a job to stop; return when it has."""
     await followed(folder, Watcher(_ignored, _nothing), abort=True)
+    await _gone(folder)
+
+
+async def _gone(folder: Folder) -> None:
+    """Until its process has let go of a job: how that ended it tells a moment before."""
+    while await local.run(lambda: folder.alive):  # noqa: ASYNC110 - a moment
+        await trio.sleep(GONE_LOOK)
 
 
 def _nothing() -> None:

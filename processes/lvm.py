@@ -7,7 +7,7 @@ says and nothing else. Source: lvm(8), version 2.03.16; docs/localdisk.md.
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import trio
 
@@ -142,4 +142,5 @@ def named(error: ToolFailed, group: str, operation: Operation) -> Exception:
         return NoSuchLocalDisk(operation.name)
     if operation.verb in ("remove", "deactivate") and _IN_USE.search(error.detail):
         return LocalDiskInUse(operation.name, error.detail)
-    return error
+    # What LVM is run by has ended as LVM did.
+    return replace(error, tool="lvm") if error.tool == _ALONE[0] else error

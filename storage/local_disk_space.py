@@ -8,8 +8,11 @@ from storage.local_disk import rounded
 # whose blocks may be half empty, and which is changed by copying. Source: thin_metadata_size(8),
 # whose answers are about 64 bytes for each chunk.
 _CHUNK_ENTRY = 64
-# A pool whose metadata is full turns read-only, and must be repaired by hand: never come near that.
-_METADATA_LIMIT = 90.0
+# A pool whose metadata is full turns read-only, until there is more of it: never come near that.
+_METADATA_KEPT = 0.1  # of it
+# Of small metadata LVM itself keeps more, and makes no volume when there is less. Source: its
+# lib/metadata/thin_manip.c, pool_metadata_min_threshold.
+_METADATA_OF_LVM = 4 << 20  # bytes, but a quarter of it at the most
 
 
 def check_linear(group: VolumeGroup, size: int) -> None:
@@ -40,11 +43,16 @@ def check_thin(group: str, pool: ThinPool, data: int) -> None:
     if needed > available:
         command = f"lvextend --size +{needed - available}b {name}"
         raise NoLocalSpace(f"thin pool {name}", needed, available, command)
-    needed = needed // pool.chunk_size * _CHUNK_ENTRY
+    needed = max(needed // pool.chunk_size * _CHUNK_ENTRY, _kept(pool.metadata_size))
     available = _left(pool.metadata_size, pool.metadata_percent)
-    if needed > available or pool.metadata_percent > _METADATA_LIMIT:
+    if needed >= available:
         command = f"lvextend --poolmetadatasize +{max(needed, pool.metadata_size)}b {name}"
         raise NoLocalSpace(f"the metadata of thin pool {name}", needed, available, command)
+
+
+def _kept(metadata_size: int) -> int:
+    """Bytes of metadata that stay free."""
+    return max(int(metadata_size * _METADATA_KEPT), min(_METADATA_OF_LVM, metadata_size // 4))
 
 
 def _left(size: int, percent: float) -> int:

@@ -28,6 +28,7 @@ SECTOR = 512
 _NO_POOL = re.compile(r"[Pp]ool \S+ not found")
 _EXISTS = "already exists in volume group"
 _FULL = ("insufficient free space", "insufficient suitable", "Insufficient free space")
+_FULL_POOL = ("read only metadata", "reached threshold", "above threshold")
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ class LocalDisks:
             if any(words in e.detail for words in _FULL):
                 place, command = self.lvm.volume_group, f"vgextend {self.lvm.volume_group} DEVICE"
                 raise NoLocalSpace(f"volume group {place}", size, 0, command) from None
+            await self._check_pool(backend, e)
             raise
         return self._present(await self._ours(volume_id))
 
@@ -153,7 +155,8 @@ class LocalDisks:
     async def remove(self, disk: LocalDisk) -> None:
         """The disk that was found, and not one that was made since. One that is gone is no error.
 
-        Raises LocalDiskRefused, LocalDiskInUse: it is open; LocalDiskChanged: there is another one.
+        Raises LocalDiskRefused, LocalDiskInUse: it is open; LocalDiskChanged: there is another one;
+        NoLocalSpace: the metadata of its pool are full, and not even this can be written there.
         """
         self._check(disk)
         if disk.open:
@@ -162,8 +165,16 @@ class LocalDisks:
             await self.lvm.remove(disk.volume_id, _owner(disk))
         except NoSuchLocalDisk:
             return
+        except ToolFailed as e:
+            await self._check_pool(disk.backend, e)
+            raise
         if await self.find(disk.volume_id) is not None:
             raise LocalDiskChanged(disk.volume_id, "it is another one now")
+
+    async def _check_pool(self, backend: Backend, error: ToolFailed) -> None:
+        """Raises NoLocalSpace, which names the way out, when that is why LVM did nothing."""
+        if backend == "lvmthin" and any(words in error.detail for words in _FULL_POOL):
+            await self.check_space(backend, 1)
 
     async def _group(self) -> VolumeGroup:
         if (group := await self.lvm.group()) is None:

@@ -12,11 +12,12 @@ def main() -> None:
 
 def _refused() -> None:
     """Whatever backend it names: its memory would meet other disks when it is resumed."""
-    if not os.environ.get(PROPERTY) or _kept():
+    if not os.environ.get(PROPERTY):
         return
-    from protocol.local_disk_policy import Operation, refusal  # noqa: PLC0415 - lazy: host/hooks
+    from protocol import local_disk_policy as policy  # noqa: PLC0415 - lazy: host/hooks
 
-    raise Refused(refusal(Operation.SUSPEND))
+    if not policy.judged(policy.Operation.SUSPEND, policy.Facts(kept=_kept())).allowed:
+        raise Refused(policy.refusal(policy.Operation.SUSPEND))
 
 
 def _kept() -> bool:

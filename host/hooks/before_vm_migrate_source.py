@@ -14,6 +14,7 @@ def _refused() -> None:
     """Whatever backend it names: a VM that has the property has local disks, or did not start."""
     if not os.environ.get(PROPERTY):
         return
-    from protocol.local_disk_policy import Operation, refusal  # noqa: PLC0415 - lazy: host/hooks
+    from protocol import local_disk_policy as policy  # noqa: PLC0415 - lazy: host/hooks
 
-    raise Refused(refusal(Operation.MIGRATE))
+    if not policy.judged(policy.Operation.MIGRATE, policy.Facts()).allowed:
+        raise Refused(policy.refusal(policy.Operation.MIGRATE))

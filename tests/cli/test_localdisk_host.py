@@ -63,9 +63,15 @@ def preparing(
         until(lambda: process.poll() is not None or disk_of(cli, vm))
         found = disk_of(cli, vm)
         assert found is not None, ended(process)
-        until(lambda: cli.info(found["job_id"]).get("bytes") or process.poll() is not None)
+        job_id = found["job_id"]
+        until(lambda: _moved(cli, job_id) or process.poll() is not None)
         assert process.poll() is None, ended(process)
-        yield process, found["job_id"]
+        yield process, job_id
+
+
+def _moved(cli: HostCli, job_id: str) -> int:
+    """Bytes of a job, which its disk names before the agent knows it."""
+    return int(cli.call("Host.getJobs", job_ids=[job_id]).get(job_id, {}).get("bytes") or 0)
 
 
 def test_a_disk_is_copied_by_a_job_of_the_agent(cli: HostCli, vm: str) -> None:
@@ -196,6 +202,18 @@ def test_disks_are_listed_removed_and_collected(cli: HostCli, vm: str, group: St
     assert done(cli, "remove", one.name)["removed"] == [one.name]
     assert busy.name in group.volumes()
     assert not {one.name, dead.name} & set(group.volumes())
+
+
+def test_one_that_is_being_filled_is_removed_after_its_copy_was_aborted(
+    cli: HostCli, vm: str
+) -> None:
+    with preparing(cli, cli.disk(40), vm) as (process, job_id):
+        told = localdisk(cli, "remove", "--vm", vm, "--json")
+        assert (told.code, told.error["code"]) == (6, 4301)
+        assert len(done(cli, "remove", "--vm", vm, "--abort")["removed"]) == 1
+        assert ended(process).code == 4
+    assert cli.info(job_id)["status"] == "aborted"
+    assert disk_of(cli, vm) is None
 
 
 def test_who_may_only_look_sees_the_list_and_no_more(cli: HostCli) -> None:

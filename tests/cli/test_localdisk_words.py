@@ -1,13 +1,16 @@
 """What `leasehold localdisk` makes of its words, and tells; without any local disk."""
 
 import io
+import re
 import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from cli import localdisk_vms
+from cli.localdisk import app
 from cli.localdisk_hosts import Row
 from cli.localdisk_request import Order, check_for_host, order_of
 from cli.localdisk_text import table, unused_line
@@ -18,6 +21,8 @@ from tests.cli.run import Cli
 from tests.cli.test_completion import completed
 
 SD, IMG, VOL, VM, OTHER = (f"{n}1dd9f4a-0c59-4c1c-9d31-6a1d0d4ad2ef" for n in range(1, 6))
+TOP = Path(__file__).parents[2]
+DOCUMENTS = [TOP / "README.md", TOP / "docs" / "localdisk.md", TOP / "docs" / "failures.md"]
 NOTHING: dict[str, Any] = {
     "backend": "lvm",
     "vm": None,
@@ -166,6 +171,19 @@ def test_bad_words_are_exit_2_with_one_line_or_one_json_object(
     told = cli("localdisk", *words, "--json")
     assert (told.code, told.error["code"]) == (2, 1000)
     assert not cli.home.exists(), "nothing may be made for bad input"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_the_documents_name_no_command_or_option_that_there_is_not(document: Path) -> None:
+    """Not all of their examples can be run."""
+    known: dict[str, Any] = vars(typer.main.get_command(app))["commands"]
+    found = re.findall(r"leasehold localdisk ([a-z]+)((?: +[^\s`|<>#()]+)*)", document.read_text())
+    assert found
+    for name, words in found:
+        assert name in known
+        options = {word for one in known[name].params for word in one.opts}
+        named = {word.partition("=")[0] for word in words.split() if word.startswith("--")}
+        assert named <= options, (name, words)
 
 
 def test_the_commands_and_backends_are_completed(cli: Cli) -> None:

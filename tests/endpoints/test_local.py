@@ -1,5 +1,6 @@
 """CopyDataLocalDiskEndpoint: what is a target, how it is marked, what a copy that fails leaves."""
 
+import errno
 import os
 import time
 from collections.abc import AsyncIterator
@@ -19,11 +20,14 @@ from endpoints.locks import Mode, held
 from endpoints.tracked import JobFacts
 from jobs.progress import Progress
 from leases import verbs
+from leases.grant import Grant
 from leases.store import Store
 from protocol.errors import (
     AcquireLockFailure,
     BadParameter,
     Error,
+    FlushFailed,
+    LeaseLost,
     LocalDiskChanged,
     LocalDiskInUse,
     NoSuchLocalDisk,
@@ -275,6 +279,57 @@ async def test_the_mark_is_dropped_before_the_success_is_recorded(
     with pytest.raises(Error):
         await copied(disks, store, source)
     assert await said(store) == "FAILED"  # the disk is ready all the same
+
+
+@pytest.mark.tools("qemu-img")
+async def test_the_mark_stays_until_the_data_is_flushed(
+    disks: LocalDisks, store: Store, source: Path, group: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await made(disks)
+    told: list[frozenset[str]] = []
+
+    def broken(fd: int, length: int | None) -> None:
+        told.append(group.volumes()[VOL].tags)
+        raise OSError(errno.EIO, "the disk is broken")
+
+    monkeypatch.setattr("endpoints.copy._settle", broken)
+    with pytest.raises(FlushFailed):
+        await copied(disks, store, source)
+    [before] = told
+    assert "UPDATING" in before
+    assert "UPDATING" in group.volumes()[VOL].tags
+    assert await said(store) == "FAILED"
+
+
+async def test_the_mark_stays_when_the_lease_is_lost(
+    disks: LocalDisks, store: Store, group: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others may have fenced the job, and begun another one."""
+    await made(disks)
+    tracked = endpoint(disks, store).tracked(store, JobFacts(JOB, time.time, "h"))
+
+    async def lost(grant: Grant) -> None:
+        raise LeaseLost(JOB, "its leader was changed")
+
+    async with tracked.taken_up() as grant:
+        with monkeypatch.context() as changed:
+            changed.setattr(Grant, "check", lost)
+            with pytest.raises(LeaseLost):
+                await tracked.succeed(grant)
+    assert "UPDATING" in group.volumes()[VOL].tags
+    assert not [words for words in group.calls() if words[0] == "change"]
+
+
+@BACKENDS
+@pytest.mark.tools("qemu-img")
+async def test_it_is_written_past_the_page_cache(
+    disks: LocalDisks, store: Store, source: Path, backend: str
+) -> None:
+    """A thin pool that is full loses what the cache holds, and tells nobody."""
+    await made(disks, backend)
+    done = await copied(disks, store, source)
+    assert isinstance(done, dict)
+    assert " -t none " in f"{done['path_taken']} "
 
 
 @pytest.mark.tools("qemu-img")

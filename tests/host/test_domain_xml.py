@@ -178,6 +178,13 @@ def test_a_disk_without_type_driver_or_quotes_to_copy_gets_what_it_needs() -> No
     assert localised(domain(before), {"vda": LOCAL}) == domain(after)
 
 
+def test_an_attribute_that_was_not_there_comes_first_and_moves_no_other() -> None:
+    before = b"""<disk  device="disk" ><source index='1' /><target dev='vda'/></disk>"""
+    changed = f"""<disk type='block'  device="disk" ><source dev='{LOCAL}' index='1' />"""
+    after = changed.encode() + b"<target dev='vda'/></disk>"
+    assert localised(domain(before), {"vda": LOCAL}) == domain(after)
+
+
 def test_a_name_is_written_so_that_it_is_read_again() -> None:
     device = """/dev/a'b"c<d&e>f"""
     for quote in (b"'", b'"'):
@@ -243,6 +250,9 @@ def test_nothing_is_named_twice(devices: Mapping[str, str]) -> None:
         (b"<target", b"<encryption format='luks'/><target", "encrypted"),
         (b"<reservations managed='yes'/>", b"<encryption format='luks'/>", "encrypted"),
         (b"<target", b"<source dev='/dev/y'/><target", "twice"),
+        (b"<target", b"<driver name='qemu' type='raw'/><target", "twice"),
+        (b"<target", b"<backingStore/><backingStore/><target", "twice"),
+        (b"</disk>", b"<target dev='vdc'/></disk>", "twice"),
     ],
 )
 def test_a_disk_whose_copy_would_not_be_the_same_is_refused(
@@ -277,6 +287,17 @@ def test_a_document_type_is_refused_whatever_it_declares(dtd: bytes) -> None:
             localised(text, {"vda": LOCAL})
 
 
+@pytest.mark.parametrize("dtd", DTDS.values(), ids=DTDS)
+def test_a_document_type_that_the_first_look_misses_is_refused_by_the_next(
+    dtd: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two readers look for it, and one of them may be wrong."""
+    monkeypatch.setattr("host.domain_xml._check_text", lambda xml: None)
+    body = domain(FILE).partition(b"<!--")[2].partition(b"-->")[2]
+    with pytest.raises(BadParameter, match=r"has a DTD$"):
+        localised(dtd + body, {"vda": LOCAL})
+
+
 @pytest.mark.parametrize("text", [b"&a;", b"&#0;", b"&#xD800;", b"&lt", b"& "])
 def test_an_entity_that_xml_does_not_have_is_refused(text: bytes) -> None:
     disk = FILE.replace(b"&gt;", text)
@@ -304,6 +325,7 @@ def test_an_entity_that_xml_does_not_have_is_refused(text: bytes) -> None:
         domain(FILE).decode().encode("utf-16"),
         b"<?xml version='1.0' encoding='utf-7'?><domain/>",
         b"<?xml version='1.0' encoding='latin-1'?><domain/>",
+        b"<?xml version='1.0' encoding='iso-8859-1'?><domain/>",
         b"<?xml version='1.0' encoding='nonsense'?><domain/>",
         b"<?xml version='2.0'?>\x01<domain/>",
         b"<domain xmlns:x='http://www.w3.org/2001/XInclude'><x:include href='/x'/></domain>",

@@ -2,18 +2,27 @@
 
 import os
 import uuid
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 import trio
 
 from endpoints import disk
 from endpoints.domain import create_domain, open_store
-from endpoints.locks import Mode, held
+from endpoints.local import changing
+from endpoints.locks import Lock, Mode, held
 from endpoints.url import PathUrl
-from host.folder import Spec
-from host.local_disks import Here, Prepared, gc, listed, prepare, prepared, remove
-from jobs.progress import Progress
+from host.copying import local_disks
+from host.folder import Ending, Spec
+from host.local_disk_jobs import OwnJobs
+from host.local_disk_look import look
+from host.local_disk_removal import remove_found
+from host.local_disks import DEATHS, Here, Prepared, gc, listed, prepare, prepared, remove
+from jobs.progress import Progress, Report
+from jobs.status import Status
 from leases import verbs
 from leases.hold import hold
 from leases.verbs import info
@@ -29,14 +38,22 @@ from protocol.errors import (
     StorageDomainDoesNotExist,
     ThinPoolMissing,
     VolumeGroupMissing,
+    WorkerDied,
+    to_rpc,
 )
+from protocol.messages import JobMetadata
+from protocol.record import JobStatus
 from protocol.reported import Reported
 from storage import volume_metadata
+from storage.domain import Domain
+from storage.local_disk import LocalDisk
+from storage.local_disks import LocalDisks
 from storage.volume_metadata import VolumeMetadata
 from tests.local_disk_host import EXTENT, IMG, MIB, OTHER_VOL, VM, VOL, DiskHost
 from tests.local_disks import StandIn
 
 pytestmark = pytest.mark.tools("qemu-img")
+THIRD_VOL = "97777777-8888-4999-8aaa-bbbbbbbbbbbb"
 JOB = "5b3ad4a8-3a1b-4a36-8f2e-b0f4c27be1d3"
 OTHER_VM = "eeeeeeee-eeee-4fff-8000-111111111111"
 BACKENDS = pytest.mark.parametrize("backend", ["lvm", "lvmthin"])
@@ -109,6 +126,15 @@ async def test_a_disk_is_made_once_and_then_used(
     assert os.listdir(here.config.journal) == []
 
 
+async def test_lvm_looks_at_the_devices_of_the_configuration_alone(tmp_path: Path) -> None:
+    """Also in the process of a worker, which is told of them by its job."""
+    settings = {"devices": ["/dev/sdb"], "thin_pool": "fast", "volume_group": "vg0"}
+    here = await DiskHost(tmp_path, settings).set_up(b"").here()
+    for disks in (here.disks, local_disks(here.group)):
+        found = disks.lvm.devices, disks.lvm.volume_group, disks.pool
+        assert found == (("/dev/sdb",), "vg0", "fast")
+
+
 async def test_a_thin_disk_needs_room_for_its_data_alone(
     here: Here, host: DiskHost, group: StandIn
 ) -> None:
@@ -121,6 +147,31 @@ async def test_a_thin_disk_needs_room_for_its_data_alone(
         content.pool_size = MIB // 2
     with pytest.raises(NoLocalSpace):
         await made(here, host, vol_id=OTHER_VOL)
+
+
+async def test_who_waits_for_the_copy_of_another_start_is_told_so_and_sees_its_progress(
+    here: Here, host: DiskHost, group: StandIn
+) -> None:
+    other, heard = await host.here(), list[str]()
+    running = trio.Event()
+    host.source.write_bytes(os.urandom(32 * MIB))  # half a minute, unless it is aborted
+
+    def copying(progress: Progress) -> None:
+        if progress.stage == "copying":
+            running.set()
+
+    def seen(progress: Progress) -> None:
+        heard.append(progress.stage)
+        if progress.stage == "copying":
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(prepared, other, host.request(limit=MIB), copying)
+        await running.wait()
+        await prepared(here, host.request(), seen)
+    [job] = (tag.removeprefix("JOB_") for tag in tags(group) if tag.startswith("JOB_"))
+    assert heard[0] == f"waiting for job {job}, which fills the disk already"
+    assert heard[-1] == "copying"
 
 
 async def test_progress_is_told(here: Here, host: DiskHost) -> None:
@@ -181,6 +232,10 @@ async def test_a_disk_of_another_size_is_kept_only_for_a_vm(
     assert group.volumes()[VOL].size == 3 * EXTENT
     await made(here, host, again=True)
     assert group.volumes()[VOL].size == 4 * EXTENT
+    with host.source.open("ab") as file:
+        file.truncate(5 * MIB)
+    await made(here, host)
+    assert group.volumes()[VOL].size == 2 * EXTENT
 
 
 async def test_the_disk_of_another_vm_is_handed_out_only_while_nothing_was_written_to_it(
@@ -336,6 +391,23 @@ async def test_a_job_that_cannot_be_begun_leaves_nothing(
     assert await here.leases.all_own() == []
 
 
+async def test_a_job_that_was_begun_though_nobody_was_told_so_keeps_its_disk(
+    here: Here, host: DiskHost, group: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = OwnJobs.begin
+
+    async def lost(jobs: OwnJobs, spec: Spec) -> None:
+        await begin(jobs, spec)
+        raise OSError("too many open files")
+
+    monkeypatch.setattr(OwnJobs, "begin", lost)
+    with pytest.raises(OSError, match="too many"):
+        await prepare(here, host.request())
+    [job_id] = await here.leases.all_own()
+    assert f"JOB_{job_id}" in tags(group)
+    here.jobs.forget()  # type: ignore[attr-defined]
+
+
 async def test_a_copy_that_fails_is_told_and_the_next_start_copies_again(
     here: Here, host: DiskHost, group: StandIn
 ) -> None:
@@ -345,6 +417,41 @@ async def test_a_copy_that_fails_is_told_and_the_next_start_copies_again(
     assert "UPDATING" in tags(group)
     group.fail("change", "")
     assert not (await made(here, host)).reused
+
+
+async def test_starts_at_once_make_one_domain_for_their_leases(here: Here, tmp_path: Path) -> None:
+    found: list[str] = []
+
+    async def asked() -> None:
+        found.append((await here.leases.domain(None)).id)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(asked)
+    assert len(set(found)) == 1
+    assert [path.name for path in here.leases.mount.iterdir()] == [found[0]]
+
+
+@pytest.mark.parametrize("deaths", [DEATHS, DEATHS + 1])
+async def test_workers_that_die_are_made_up_for_but_not_for_ever(
+    here: Here, host: DiskHost, monkeypatch: pytest.MonkeyPatch, deaths: int
+) -> None:
+    ended, left = OwnJobs.ended, deaths
+
+    async def died(jobs: OwnJobs, job_id: str, report: Report) -> Ending | None:
+        nonlocal left
+        if not left:
+            return await ended(jobs, job_id, report)
+        left -= 1
+        jobs.forget()
+        return Ending(status=Status.FAILED, error=to_rpc(WorkerDied(job_id, "")), ended=1.0)
+
+    monkeypatch.setattr(OwnJobs, "ended", died)
+    if deaths <= DEATHS:
+        assert not (await made(here, host)).reused
+    else:
+        with pytest.raises(Reported, match="worker"):
+            await made(here, host)
 
 
 async def test_the_lease_may_be_kept_by_another_domain(
@@ -366,6 +473,139 @@ async def begun(here: Here, host: DiskHost, **other: object) -> str:
     here.jobs.forget()  # type: ignore[attr-defined]
     assert (found.state, found.job_id is None) == ("filling", False)
     return str(found.job_id)
+
+
+@pytest.fixture
+async def elsewhere(here: Here, tmp_path: Path) -> Domain:
+    """A storage domain that is not ours: leases stay there when all is known of their jobs."""
+    made = await create_domain(str(tmp_path / "mount"), leases=4)
+    await here.domains.remember(made)
+    return made
+
+
+async def record(domain: Domain, job_id: str) -> tuple[object, object]:
+    """Job status and generation, as whoever asks that domain is told."""
+    status = await verbs.status(await open_store(domain), job_id)
+    assert status.metadata is not None
+    return status.metadata["job_status"], status.metadata["generation"]
+
+
+async def test_a_dead_copy_is_fenced_before_its_disk_is_copied_anew(
+    here: Here, host: DiskHost, elsewhere: Domain
+) -> None:
+    """It could begin after all, and its success would be that of another disk."""
+    job_id = await begun(here, host, sd_id=elsewhere.id)
+    assert not (await made(here, host)).reused
+    assert await record(elsewhere, job_id) == ("FENCED", 1)
+
+
+async def test_a_copy_that_died_after_its_last_byte_is_fenced_when_its_disk_is_used(
+    here: Here, host: DiskHost, elsewhere: Domain
+) -> None:
+    job_id = await begun(here, host, sd_id=elsewhere.id)
+    await here.disks.ready(VOL, job_id)
+    assert (await made(here, host)).reused
+    assert await record(elsewhere, job_id) == ("FENCED", 1)
+
+
+@pytest.mark.parametrize("by", ["name", "vm", "gc"])
+async def test_a_dead_copy_is_fenced_before_its_disk_is_removed(
+    here: Here, host: DiskHost, group: StandIn, elsewhere: Domain, by: str
+) -> None:
+    job_id = await begun(here, host, sd_id=elsewhere.id)
+    if by == "gc":
+        await gc(here)
+    else:
+        await remove(here, vol_id=VOL if by == "name" else None, vm_id=VM if by == "vm" else None)
+    assert group.volumes() == {}
+    assert await record(elsewhere, job_id) == ("FENCED", 1)
+
+
+async def test_a_lease_that_tells_of_another_job_says_nothing_of_the_copy(
+    here: Here, host: DiskHost, group: StandIn
+) -> None:
+    job_id = await begun(here, host)
+    own = await here.leases.own()
+    assert own is not None
+    store = await open_store(own, change_index=True)
+    await verbs.delete(store, job_id, force=True)
+    other = JobMetadata(uuid.UUID(JOB), 0, JobStatus.FAILED)
+    await verbs.create(store, job_id, other, now=1, hardware_id="h")
+    with pytest.raises(LocalDiskUncertain):
+        await prepare(here, host.request())
+    assert await gc(here) == []
+    assert f"JOB_{job_id}" in tags(group)
+
+
+async def test_a_copy_that_begins_just_before_it_is_fenced_keeps_its_disk(
+    here: Here, host: DiskHost, group: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await begun(here, host)
+    where = (await here.leases.look(job_id)).domain
+    assert where is not None
+    store = await open_store(where)
+    fence = verbs.fence
+
+    async with AsyncExitStack() as stack:
+
+        async def late(*arguments: Any, **others: Any) -> None:
+            await stack.enter_async_context(hold(store, await info(store, job_id)))
+            await fence(*arguments, **others)
+
+        monkeypatch.setattr("host.local_disk_leases.verbs.fence", late)
+        found = await prepare(here, host.request())
+        assert (found.state, found.job_id) == ("filling", job_id)
+        await stack.aclose()
+        with pytest.raises(LocalDiskInUse):
+            await remove(here, vol_id=VOL)
+        await stack.aclose()
+        [kept] = await gc(here)
+        assert (kept.removed, kept.failed is None) == (False, False)
+    assert f"JOB_{job_id}" in tags(group)
+
+
+async def test_a_disk_is_not_removed_when_a_copy_has_begun_to_write_since_the_look(
+    here: Here, host: DiskHost, group: StandIn
+) -> None:
+    await begun(here, host)
+    found = await look(here, VOL)
+    async with held(disk.locks(PathUrl(here.disks.path(VOL)), Mode.EXCLUSIVE)):
+        with pytest.raises(LocalDiskInUse):
+            await remove_found(here, found)
+    assert set(group.volumes()) == {VOL}
+
+
+async def test_whoever_may_change_a_disk_looks_at_it_under_its_lock(
+    here: Here, host: DiskHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that what was just looked at is still so."""
+    find, locked = LocalDisks.find, list[bool]()
+    vol_id = str(uuid.uuid4())  # locks are those of the whole host: nobody else has this one
+
+    def busy(lock: Lock) -> NoReturn:
+        raise LocalDiskInUse(vol_id, "somebody has its lock")
+
+    async def watched(disks: LocalDisks, volume_id: str) -> LocalDisk | None:
+        try:
+            async with held([changing(disks, volume_id)], busy):
+                locked.append(False)
+        except LocalDiskInUse:
+            locked.append(True)
+        return await find(disks, volume_id)
+
+    monkeypatch.setattr(LocalDisks, "find", watched)
+    for change in (
+        partial(begun, here, host, vol_id=vol_id),
+        partial(remove, here, vol_id=vol_id),
+        partial(begun, here, host, vol_id=vol_id),
+        partial(remove, here, vm_id=VM),
+        partial(begun, here, host, vol_id=vol_id),
+        partial(gc, here),
+    ):
+        locked.clear()
+        await change()
+        assert locked
+        assert all(locked)
 
 
 async def test_a_disk_whose_lease_is_held_is_waited_for(here: Here, host: DiskHost) -> None:
@@ -443,10 +683,16 @@ async def test_what_is_open_or_not_ours_is_not_removed(
     with pytest.raises(LocalDiskInUse):
         await remove(here, vol_id=VOL)
     assert await gc(here, vms=[]) == []
+    job_id = await begun(here, host, vol_id=THIRD_VOL)
+    with group.content() as content:
+        content.volumes[1].open = True
+    with pytest.raises(LocalDiskInUse):
+        await remove(here, vol_id=THIRD_VOL)
+    assert (await here.leases.look(job_id)).lease.value == "PENDING"  # it is as it was
     group.add(LogicalVolume(OTHER_VOL, EXTENT, frozenset({f"VM_{VM}"})))
     with pytest.raises(LocalDiskRefused):
         await remove(here, vol_id=OTHER_VOL)
-    assert set(group.volumes()) == {VOL, OTHER_VOL}
+    assert set(group.volumes()) == {VOL, OTHER_VOL, THIRD_VOL}
 
 
 async def test_the_copy_of_a_disk_that_is_removed_can_be_ended(
@@ -495,8 +741,9 @@ async def test_a_disk_that_was_just_prepared_is_not_collected(
     host = DiskHost(tmp_path, settings).set_up(os.urandom(MIB))
     here = await host.here()
     await made(here, host)
-    await begun(here, host, vol_id=OTHER_VOL)
+    job_id = await begun(here, host, vol_id=OTHER_VOL)
     assert await gc(here, vms=[]) == []
+    assert await here.leases.all_own() == [job_id]
 
 
 async def test_a_disk_is_judged_again_before_it_is_collected(
@@ -517,6 +764,23 @@ async def test_a_disk_is_judged_again_before_it_is_collected(
     assert set(group.volumes()) == {VOL}
 
 
+async def test_the_lease_of_a_copy_that_begins_meanwhile_is_not_collected(
+    here: Here, host: DiskHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its disk is in no list, as it was not there when the disks were listed."""
+    every, jobs = LocalDisks.all, list[str]()
+
+    async def then_begun(disks: LocalDisks) -> list[LocalDisk]:
+        found = await every(disks)
+        jobs.append(await begun(here, host))
+        return found
+
+    await made(here, host, vol_id=OTHER_VOL)
+    monkeypatch.setattr(LocalDisks, "all", then_begun)
+    assert await gc(here) == []
+    assert await here.leases.all_own() == jobs
+
+
 async def test_leases_that_no_disk_names_are_collected(
     here: Here, host: DiskHost, group: StandIn
 ) -> None:
@@ -527,6 +791,8 @@ async def test_leases_that_no_disk_names_are_collected(
     for job_id in (lost, held_one):
         await here.leases.create(own, job_id)
     store = await open_store(own)
+    await gc(here, dry_run=True)
+    assert set(await here.leases.all_own()) == {lost, held_one}
     async with hold(store, await info(store, held_one)):
         await gc(here)
         assert await here.leases.all_own() == [held_one]

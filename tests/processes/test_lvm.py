@@ -3,6 +3,7 @@
 What LVM itself does is in test_lvm_loop.py, and in the guest.
 """
 
+import ast
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -194,6 +195,39 @@ async def test_lvm_is_told_its_folder_and_nothing_of_our_descriptors(
     assert "SECRET" not in told.read_text()
 
 
+async def test_lvm_itself_looks_at_the_devices_that_are_named_and_at_the_tags_that_are_expected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the first it may find a group of that name on a disk of a VM; without the second a
+    change may reach a volume that was made since."""
+    told = tmp_path / "told"
+    lvm = tmp_path / "lvm"
+    text = f"import sys; open({str(told)!r}, 'w').write(repr(sys.argv))"
+    lvm.write_text(f"#!{sys.executable}\n{text}\n")
+    lvm.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    found = Lvm(GROUP, devices=("/dev/sdb",))
+    having = [IMAGE, JOB]
+    for change in (
+        found.change_tags(DISK, having, add=["STARTED"]),
+        found.activate(DISK, having),
+        found.deactivate(DISK, having),
+        found.remove(DISK, having),
+        found.create(DISK, SIZE, having, None),
+        found.activate_pool(POOL),
+    ):
+        await change
+        words = ast.literal_eval(told.read_text())
+        assert words[2] == "--config"
+        assert 'filter=["a|^/dev/sdb$|","r|.*|"]' in words[3]
+        if words[-1] == f"{GROUP}/{DISK}":
+            [select] = [words[n + 1] for n, word in enumerate(words) if word == "--select"]
+            assert select == f'lv_tags={{"{IMAGE}"}} && lv_tags={{"{JOB}"}}'
+    with pytest.raises(BadOutput):
+        await found.volumes()
+    assert ast.literal_eval(told.read_text())[2] == "--config"
+
+
 async def test_a_change_by_lvm_itself_outlives_us(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,3 +244,16 @@ async def test_a_change_by_lvm_itself_outlives_us(
     with pytest.raises(BadOutput):
         await Lvm(GROUP).volumes()
     assert told.read_text() == "9"
+
+
+async def test_a_change_that_lvm_refuses_names_lvm_and_not_what_it_is_run_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lvm = tmp_path / "lvm"
+    lvm.write_text("#!/bin/sh\necho 'it cannot be done' >&2\nexit 5\n")
+    lvm.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for refused in (Lvm(GROUP).volumes, lambda: Lvm(GROUP).activate(DISK, [IMAGE])):
+        with pytest.raises(ToolFailed, match="it cannot be done") as caught:
+            await refused()
+        assert (caught.value.tool, caught.value.status) == ("lvm", 5)

@@ -126,6 +126,7 @@ def test_sizes_are_rounded_up_to_extents(size: int, extents: int) -> None:
     disk = local_disk.of(volume(size=extents * EXTENT))
     assert disk.fits(size)
     assert not disk.fits(size + EXTENT)
+    assert not disk.fits(size - EXTENT)  # it would be larger than its source
 
 
 def test_only_a_thin_disk_to_which_nothing_was_written_is_blank() -> None:
@@ -171,6 +172,14 @@ def test_the_metadata_of_a_pool_must_have_room_too() -> None:
     assert caught.value.needed == large // (64 << 10) * 64
     with pytest.raises(NoLocalSpace, match="--poolmetadatasize"):
         local_disk_space.check_thin("vg", pool(metadata=95.0), MIB)
+
+
+def test_lvm_wants_four_mib_of_metadata_or_a_quarter_of_it() -> None:
+    small, usual = pool(metadata=76.0), pool(metadata=76.0, metadata_size=128 * MIB)
+    with pytest.raises(NoLocalSpace, match="--poolmetadatasize") as caught:
+        local_disk_space.check_thin("vg", small, MIB)
+    assert caught.value.needed == MIB
+    local_disk_space.check_thin("vg", usual, MIB)
 
 
 def test_a_pool_that_lets_writes_wait_is_refused() -> None:

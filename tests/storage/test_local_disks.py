@@ -15,6 +15,7 @@ from protocol.errors import (
     NoSuchLocalDisk,
     ThinPoolMissing,
     ThinPoolUnsafe,
+    ToolFailed,
     VolumeGroupMissing,
 )
 from storage.local_disk import Backend, LocalDisk
@@ -269,6 +270,35 @@ async def test_a_thin_disk_may_be_larger_than_its_data(group: StandIn, disks: Lo
     await disks.check_space("lvmthin", 1000 * EXTENT, data=EXTENT)
     with pytest.raises(NoLocalSpace):
         await disks.check_space("lvm", 1 << 41, data=EXTENT)
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [
+        ("remove", "  Cannot send messages to thin pool vg-pool0 with read only metadata."),
+        ("create", "  Cannot create new thin volume, free space in thin pool reached threshold."),
+        ("create", "  Free space in pool vg/p is above threshold, new volumes are not allowed."),
+    ],
+)
+async def test_a_pool_that_lvm_can_change_nothing_in_is_told_with_the_way_out(
+    group: StandIn, disks: LocalDisks, verb: str, words: str
+) -> None:
+    disk = await made(disks, "lvmthin") if verb == "remove" else None
+    group.fail(verb, words)
+    with group.content() as content:
+        content.metadata_percent = 100.0
+    with pytest.raises(NoLocalSpace, match="--poolmetadatasize"):
+        await (made(disks, "lvmthin") if disk is None else disks.remove(disk))
+
+
+@pytest.mark.parametrize("backend", ["lvm", "lvmthin"])
+async def test_what_lvm_says_stays_when_there_is_room(
+    group: StandIn, disks: LocalDisks, backend: Backend
+) -> None:
+    disk = await made(disks, backend)
+    group.fail("remove", "  read only metadata")
+    with pytest.raises(ToolFailed, match="read only metadata"):
+        await disks.remove(disk)
 
 
 @pytest.mark.parametrize("backend", ["lvm", "lvmthin"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import trio
 from tests.agent_service import agent_folder
 from tests.cli.run import ROOT
 from tests.faults.command import command
-from tests.hook_runs import HookHost, hook_host, said
+from tests.hook_runs import SLOW, HookHost, hook_host, said
 
 HOOKS = [
     "after_disk_prepare",
@@ -92,6 +93,33 @@ async def test_a_disk_becomes_local_is_used_again_and_removed(
 
 
 @pytest.mark.tools("qemu-img")
+async def test_the_progress_of_a_copy_by_the_agent_is_told(host: HookHost) -> None:
+    image = host.image(6, "raw")
+    with host.served(before=SLOW):
+        done = await host.prepare(image)
+    assert done.code == 0, done
+    first, *_ = done.words.splitlines()
+    assert first.startswith(f"leasehold: local disk {image.vol_id}: waiting for job ")
+    assert re.search(r": copying [1-9][0-9]*%, \S+ of 6\.00M", done.words), done.words
+
+
+@pytest.mark.tools("qemu-img")
+async def test_a_vm_that_is_deleted_while_a_hook_copies_its_disk_does_not_start(
+    host: HookHost,
+) -> None:
+    image = host.image(16, "raw")
+    started = host.started("after_disk_prepare", {"localdisk": "lvm"}, image.data, before=SLOW)
+    with started as (running, path):
+        await said(running, "copying")
+        done = await host.destroy()
+        assert done.code == 0, done
+        assert f"local disk {image.vol_id} is removed" in done.words
+        ended = await running.wait()
+        assert (ended.code, path.read_bytes()) == (1, image.data), ended
+    assert host.group.volumes() == {}
+
+
+@pytest.mark.tools("qemu-img")
 async def test_local_disks_are_kept_when_the_host_says_so(host: HookHost) -> None:
     image = host.image(1, "raw")
     assert (await host.prepare(image)).code == 0
@@ -122,6 +150,17 @@ async def test_a_vm_with_local_disks_is_not_migrated(host: HookHost, backend: st
     for custom in ({}, {"localdisk": ""}, {"localdisc": backend}):
         done = await host("before_vm_migrate_source", custom, b"<domain/>", **xml)
         assert (done.code, done.words) == (0, "")
+
+
+@pytest.mark.parametrize("hook", ["before_vm_migrate_source", "before_vm_hibernate"])
+async def test_what_is_refused_is_what_the_table_refuses(host: HookHost, hook: str) -> None:
+    everything = """
+import types, protocol.local_disk_policy as p
+p.RULES = types.MappingProxyType({one: p.Rule(p.Needs.NOTHING, "") for one in p.Operation})
+"""
+    options = {"variable": "_hook_domxml", "before": everything}
+    done = await host(hook, {"localdisk": "lvm"}, b"<domain/>", **options)
+    assert (done.code, done.words) == (0, "")
 
 
 async def test_a_vm_is_not_suspended_when_its_local_disks_would_be_removed(host: HookHost) -> None:

@@ -11,7 +11,9 @@ import pytest
 import structlog
 import trio
 
+from host import local_disks
 from host.config import LocalDisk
+from host.local_disk_here import in_agent
 from host.local_disk_start import look_after_start
 from protocol.errors import (
     BadParameter,
@@ -37,6 +39,7 @@ from tests.host.verbs.a_host import (
 )
 from tests.local_disk_host import OTHER_VOL, DiskHost
 from tests.local_disks import StandIn
+from tests.servers import LOOK, WAIT
 
 pytestmark = pytest.mark.tools("qemu-img")
 VM = "dddddddd-eeee-4fff-8000-111111111111"
@@ -112,6 +115,10 @@ async def test_a_domain_is_not_left_and_an_image_not_deleted_while_a_local_disk_
     refused = await host.task("Image.delete", **member, imageID=IMG)
     assert refused["code"] == UnsupportedOperation.code
     assert "a local copy of it exists" in refused["message"]
+    other = str(uuid.uuid4())
+    made = {"imageID": other, "volumeID": str(uuid.uuid4()), "size": MIB, "volFormat": "RAW"}
+    await host.done("Volume.create", **member, **made)
+    await host.done("Image.delete", **member, imageID=other)  # of which there is no copy
     await host.call("LocalDisk.remove", vol_id=VOL)
     await host.done("Image.delete", **member, imageID=IMG)
     await host.call("StorageDomain.deactivate", **member)
@@ -299,6 +306,17 @@ async def test_a_disk_that_is_filled_is_removed_when_its_copy_may_be_aborted(
     assert group.volumes() == {}
 
 
+async def test_a_copy_that_was_aborted_has_ended(host: AHost) -> None:
+    """Who removes its disk next does not meet it."""
+    job_id = (await prepare(host, limit=MIB))["job_id"]
+    with trio.fail_after(WAIT):
+        while not (await host.call("Job.info", job_id=job_id)).get("bytes"):  # noqa: ASYNC110
+            await trio.sleep(LOOK)
+    jobs = in_agent(host.host).jobs
+    await jobs.abort(job_id)
+    assert not await jobs.alive(job_id)
+
+
 async def test_a_queued_copy_is_aborted_too(host: AHost, group: StandIn) -> None:
     host.host.agent.queue.paused = True
     await prepare(host)
@@ -454,3 +472,35 @@ async def test_an_agent_shares_the_copy_of_a_hook(
     assert told["job_id"] == made["job_id"]
     assert (await prepare(host))["state"] == "ready"
     assert sum(words[0] == "create" for words in group.calls()) == 1
+
+
+async def test_a_hook_takes_a_copy_in_the_queue_of_an_agent_for_no_dead_one(
+    host: AHost, group: StandIn, tmp_path: Path
+) -> None:
+    """It has no process yet, and its lease is free."""
+    localdisk = {"helper": list(group.helper), "dev": str(tmp_path / "dev"), "keep": 0}
+    hook = DiskHost(tmp_path, localdisk).set_up(os.urandom(MIB))
+    host.host.agent.queue.paused = True
+    made = await prepare(host)
+    here = await hook.here()
+    assert await local_disks.gc(here) == []
+    found = await local_disks.prepare(here, hook.request())
+    assert (found.state, found.job_id) == ("filling", made["job_id"])
+    await host.call("Host.resume")
+    assert (await host.ended(made["job_id"]))["status"] == "done"
+
+
+async def test_an_agent_ends_the_copy_of_a_hook_whose_disk_is_removed(
+    host: AHost, group: StandIn, tmp_path: Path
+) -> None:
+    """The agent has no such job."""
+    localdisk = {"helper": list(group.helper), "dev": str(tmp_path / "dev"), "keep": 0}
+    hook = DiskHost(tmp_path, localdisk).set_up(os.urandom(32 * MIB))
+    start = hook.began(limit=MIB)
+    await trio.to_thread.run_sync(start.wait_for_copy)
+    with pytest.raises(LocalDiskInUse):
+        await host.call("LocalDisk.remove", vm_id=VM)
+    assert await host.call("LocalDisk.remove", vm_id=VM, abort=True) == [VOL]
+    told = await trio.to_thread.run_sync(start.failed)
+    assert told["kind"] == "ActionStopped"
+    assert group.volumes() == {}
