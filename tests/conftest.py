@@ -78,7 +78,7 @@ def _sample(cases: list[pytest.Item], wanted: int) -> list[pytest.Item]:
     """So many of them, evenly: the first, and the last."""
     if len(cases) <= wanted:
         return cases
-    return [cases[round(n * (len(cases) - 1) / (wanted - 1))] for n in range(wanted)]
+    return [cases[round(n * (len(cases) - 1) / max(wanted - 1, 1))] for n in range(wanted)]
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 SHARE = 18_000  # inputs of a full run that each property tries, or more
 EXAMPLES = 1_000  # but at least so many examples
-QUICK = 200  # examples otherwise
+QUICK = 200  # inputs otherwise
+FEWEST = 40  # but at least so many examples
 CPU_LIMIT = 5.0  # seconds for one input, of this process only: a slow machine is no hang
 
 Test = TypeVar("Test", bound=Callable[..., None])
@@ -28,10 +29,11 @@ def full() -> bool:
 def tries(format: str, each: int = 1) -> Callable[[Test], Test]:
     """Mark a property of `format`; `each`: inputs that one example of it tries, at least."""
     examples = max(EXAMPLES, -(-SHARE // each))
+    quick = max(FEWEST, QUICK // each)
 
     def mark(test: Test) -> Test:
         full_run[format] = full_run.get(format, 0) + examples * each
-        return settings(max_examples=examples if full() else QUICK)(test)
+        return settings(max_examples=examples if full() else quick)(test)
 
     return mark
 
