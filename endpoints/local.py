@@ -1,5 +1,6 @@
 """CopyDataLocalDiskEndpoint: a logical volume of this host that a VM is to use for its disk."""
 
+import os
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from protocol.errors import (
     LocalDiskChanged,
     LocalDiskInUse,
     NoSuchLocalDisk,
+    ReadOnly,
     UnsupportedOperation,
 )
 from protocol.messages import LocalEndpoint
@@ -28,6 +30,10 @@ from storage.image import Policy
 from storage.local_disks import LocalDisks
 
 NAMESPACE = "localdisk"
+_WAY_OUT = (
+    "without root it is opened by a member of the group that 57-leasehold-localdisk.rules names;"
+    " packaging/rootless/install has udev follow that rule"
+)
 
 
 def changing(disks: LocalDisks, vol_id: str) -> Lock:
@@ -51,6 +57,16 @@ async def unwritten(disks: LocalDisks, vol_id: str) -> AsyncGenerator[None]:
 
 def _target_locks(disks: LocalDisks, vol_id: str) -> list[Lock]:
     return disk.locks(PathUrl(disks.path(vol_id)), Mode.EXCLUSIVE)
+
+
+def _raw_target(url: PathUrl, needed: int) -> Disk:
+    """Raises as endpoints.disk.raw_target; ReadOnly names the rule that is missing."""
+    try:
+        return disk.raw_target(url, needed)
+    except ReadOnly as e:
+        if os.access(url.path, os.R_OK | os.W_OK):
+            raise
+        raise ReadOnly(url.path, f"{e.reason}: {_WAY_OUT}") from None
 
 
 @dataclass(frozen=True)
@@ -82,13 +98,13 @@ class CopyDataLocalDiskEndpoint:
 
     async def target(self, needed: int, create_under: tuple[str, ...]) -> Target:
         """Raises NoSuchLocalDisk (4303), LocalDiskChanged, TooSmall; ImageMissing: it is not
-        active; and what LVM says."""
+        active; ReadOnly: its device is not ours to open; and what LVM says."""
         found = await self.disks.find(self.vol_id)
         if found is None:
             raise NoSuchLocalDisk(self.vol_id)
         if not found.filling or found.job_id != self.job_id:
             raise LocalDiskChanged(self.vol_id, f"it is not filled by job {self.job_id}")
-        target = await trio.to_thread.run_sync(disk.raw_target, self.url, needed)
+        target = await trio.to_thread.run_sync(_raw_target, self.url, needed)
         # A new thin volume reads as zeros. A linear one holds what was there before, wherever that
         # may be: what its beginning looks like says nothing.
         return replace(target, sparse=found.backend == "lvmthin", blank=found.blank)

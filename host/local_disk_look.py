@@ -2,12 +2,17 @@
 
 from dataclasses import dataclass, replace
 
+import trio
+
 from endpoints.local import unwritten
 from host.local_disk_here import Here
 from host.local_disk_judge import Facts, Lease
 from host.local_disk_leases import Found
 from protocol.errors import LocalDiskInUse
 from storage.local_disk import LocalDisk
+
+LOOKS = 2
+LOOK = 0.3  # seconds before one more; udev takes some hundredths
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,14 @@ class Looked:
     @property
     def job_id(self) -> str | None:
         return None if self.disk is None else self.disk.job_id
+
+    @property
+    def opened_by_others(self) -> bool:
+        """Is it open, and not by a copy? By its VM, or by udev, which opens every device that was
+        written to and closed, to see what is on it now."""
+        if self.disk is None or self.alive or self.lease.lease is Lease.OWNED:
+            return False
+        return self.disk.ours and self.disk.open
 
     @property
     def facts(self) -> Facts:
@@ -68,8 +81,15 @@ class Looked:
 
 async def look(here: Here, vol_id: str, *sd_ids: str) -> Looked:
     """Look at the disk of a volume; sd_ids: domains in which its lease may be, beside the usual
-    ones. For who holds its lock (endpoints.local.changing); with one command of LVM."""
-    return await looked_at(here, await here.disks.find(vol_id), *sd_ids)
+    ones. For who holds its lock (endpoints.local.changing); with one command of LVM, unless
+    somebody has it open whom we do not know: that may be over in a moment."""
+    found = await looked_at(here, await here.disks.find(vol_id), *sd_ids)
+    for _ in range(LOOKS):
+        if not found.opened_by_others:
+            break
+        await trio.sleep(LOOK)
+        found = await looked_at(here, await here.disks.find(vol_id), *sd_ids)
+    return found
 
 
 async def looked_at(here: Here, disk: LocalDisk | None, *sd_ids: str) -> Looked:

@@ -1,7 +1,7 @@
-"""vdsm as its hooks see it, and a host whose LVM is a stand-in, for tests of the hooks.
+"""vdsm as its hooks see it, and a host with local disks, for tests of the hooks.
 
-The notes in tests/vectors/disk_hook.json say what its runner does. tests/local_disks.py is no LVM:
-what LVM does is tested in the guest.
+The notes in tests/vectors/disk_hook.json say what its runner does. The LVM of the host is a
+stand-in (tests/local_disks.py), or, in the guest, the real one.
 """
 
 import json
@@ -12,21 +12,31 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import trio
 
+from host.hooks.order import Prepare
+from host.worker import NAME
+from processes.lvm_report import LogicalVolume
+from tests.agent_service import Service, service
 from tests.cli.run import ROOT, Ended
-from tests.faults.command import Command, Running
+from tests.faults.command import Command, Process, Running
 from tests.local_disks import StandIn
 
 VECTORS = Path(__file__).parent / "vectors" / "disk_hook.json"
 MIB = 1 << 20
 PATIENCE = 60.0  # seconds
+# Before a hook or an agent: its copies to local disks take two MiB a second.
+SLOW = """
+import msgspec, host.local_disk_copy as c
+made = c._spec
+c._spec = lambda *a: msgspec.structs.replace(made(*a), limit=2 << 20)
+"""
 
 
 @cache
@@ -64,14 +74,37 @@ class Image:
     drive: dict[str, Any]
     content: bytes
 
+    @property
+    def data(self) -> bytes:
+        """The same, as vdsm writes it for its hooks."""
+        return json.dumps(self.drive).encode()
+
+
+class Group(Protocol):
+    """Where local disks are: a volume group of LVM, or one that stands in for it."""
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Of the configuration of a host, by `section.key`."""
+        ...
+
+    def device(self, name: str) -> Path: ...
+
+    def volumes(self) -> dict[str, LogicalVolume]:
+        """As they are now, by name."""
+        ...
+
+
+G = TypeVar("G", bound=Group)
+
 
 @dataclass
-class HookHost:
+class GroupHost(Generic[G]):
     """command: whose folder and environment the hooks have. folder: short, for sockets."""
 
     command: Command
     folder: Path
-    group: StandIn
+    group: G
     settings: dict[str, str] = field(default_factory=dict)
     vm_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
@@ -85,8 +118,7 @@ class HookHost:
         return {
             "listen.socket": str(self.socket),
             "folders.state": str(self.command.home),
-            "localdisk.helper": ",".join(self.group.helper),
-            "localdisk.dev": str(self.group.folder / "dev"),
+            **self.group.settings,
             "localdisk.sources": str(self.command.folder),
             "endpoints.backing": str(self.command.folder),
             **self.settings,
@@ -96,6 +128,20 @@ class HookHost:
     def words(self) -> list[str]:
         """The same for `leasehold host serve --set`."""
         return [f"{name}={value}" for name, value in self.given.items()]
+
+    def served(
+        self,
+        *settings: str,
+        before: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> AbstractContextManager[Service]:
+        """The agent of the host, as tests.agent_service.service."""
+        words = (*self.words, *settings)
+        return service(self.command, self.folder, *words, before=before, environment=environment)
+
+    def workers(self) -> list[Process]:
+        """The workers of its agents that live."""
+        return [one for one in self.command.family() if _name(one.pid) == NAME]
 
     @property
     def images(self) -> Path:
@@ -152,10 +198,13 @@ class HookHost:
             file.write(data)
         out, err = Path(f"{name}.out"), Path(f"{name}.err")
         environment = {**self.environment(properties), variable: name, "PYTHONPATH": str(ROOT)}
-        code = f"{before}\nfrom host.hooks.{hook} import main; main()"
+        argv = [str(Path(sys.executable).with_name(f"leasehold-hook-{hook.replace('_', '-')}"))]
+        if before:
+            code = f"{before}\nfrom host.hooks.{hook} import main; main()"
+            argv = [sys.executable, "-c", code]
         with out.open("wb") as stdout, err.open("wb") as stderr:
             process = subprocess.Popen(
-                [*prefix, sys.executable, "-c", code],
+                [*prefix, *argv],
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
@@ -178,8 +227,7 @@ class HookHost:
             return Run(ended, path.read_bytes())
 
     async def prepare(self, image: Image, backend: str = "lvm", **options: Any) -> Run:
-        data = json.dumps(image.drive).encode()
-        return await self("after_disk_prepare", {"localdisk": backend}, data, **options)
+        return await self("after_disk_prepare", {"localdisk": backend}, image.data, **options)
 
     async def destroy(self, **options: Any) -> Run:
         return await self(
@@ -198,6 +246,9 @@ class HookHost:
         return self.device(image).read_bytes()[: len(image.content)] == image.content
 
 
+HookHost: TypeAlias = GroupHost[StandIn]
+
+
 @contextmanager
 def hook_host(command: Command, folder: Path) -> Iterator[HookHost]:
     """command: of tests.faults.command; folder: of tests.agent_service.agent_folder."""
@@ -206,6 +257,29 @@ def hook_host(command: Command, folder: Path) -> Iterator[HookHost]:
         yield HookHost(command, folder, StandIn.made(stand_in))
     finally:
         shutil.rmtree(stand_in, ignore_errors=True)
+
+
+def order_of(image: Image, vm_id: str, **changed: str) -> Prepare:
+    """What the hook of a VM with that disk wants done."""
+    drive = image.drive
+    given: dict[str, Any] = {
+        "backend": "lvm",
+        "sd_id": drive["domainID"],
+        "img_id": drive["imageID"],
+        "vol_id": image.vol_id,
+        "vm_id": vm_id,
+        "path": str(image.path),
+        "format": "qcow2" if drive["format"] == "cow" else drive["format"],
+        **changed,
+    }
+    return Prepare(**given)
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 async def said(running: Running, words: str) -> None:

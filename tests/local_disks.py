@@ -89,6 +89,14 @@ class StandIn:
     def helper(self) -> tuple[str, ...]:
         return ("env", f"PYTHONPATH={ROOT}", sys.executable, "-P", __file__, str(self.folder))
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """Of the configuration of a host with this group, by `section.key`."""
+        return {
+            "localdisk.helper": ",".join(self.helper),
+            "localdisk.dev": str(self.folder / "dev"),
+        }
+
     def device(self, name: str) -> Path:
         return self.folder / "dev" / GROUP / name
 

@@ -13,21 +13,15 @@ from pathlib import Path
 import pytest
 import trio
 
-from host.worker import NAME
 from processes.lvm_report import LogicalVolume
-from tests.agent_service import Service, agent_folder, service
+from tests.agent_service import agent_folder
 from tests.faults.command import command, until
-from tests.hook_runs import HookHost, Image, Run, hook_host, said
+from tests.hook_runs import SLOW, HookHost, Image, Run, hook_host, said
 from tests.servers import users
 
 pytestmark = pytest.mark.tools("qemu-img")
 
 MIB = 1 << 20
-SLOW = """
-import msgspec, host.local_disk_copy as c
-made = c._spec
-c._spec = lambda *a: msgspec.structs.replace(made(*a), limit=2 << 20)
-"""
 
 
 @pytest.fixture
@@ -37,26 +31,9 @@ def host(tmp_path: Path) -> Iterator[HookHost]:
 
 
 @contextmanager
-def agent(host: HookHost, before: str | None = None) -> Iterator[Service]:
-    with service(host.command, host.folder, *host.words, before=before) as made:
-        yield made
-
-
-@contextmanager
 def maybe_agent(host: HookHost, served: bool, before: str | None = None) -> Iterator[None]:
-    with agent(host, before) if served else nullcontext():
+    with host.served(before=before) if served else nullcontext():
         yield
-
-
-def name_of(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
-    except OSError:
-        return ""
-
-
-def data(image: Image) -> bytes:
-    return json.dumps(image.drive).encode()
 
 
 LVM = {"localdisk": "lvm"}
@@ -121,7 +98,7 @@ async def test_starts_at_once_share_one_copy(host: HookHost, count: int, served:
 async def test_the_next_start_works_after_kill_9_of_a_hook(host: HookHost, step: str) -> None:
     image = host.image(2, "raw")
     fatal = {**LVM, "LEASEHOLD_DIE_AT": step}
-    done = await host("after_disk_prepare", fatal, data(image))
+    done = await host("after_disk_prepare", fatal, image.data)
     assert done.code == -signal.SIGKILL, done
     changed = step == "hook:replaced"
     assert (done.drive != image.drive) == changed
@@ -138,7 +115,7 @@ async def test_the_next_start_works_after_kill_9_while_a_dead_copy_is_removed(
     image = host.image(2, "raw")
     for fatal in ("prepare:begun", step):
         properties = {**LVM, "LEASEHOLD_DIE_AT": fatal}
-        done = await host("after_disk_prepare", properties, data(image))
+        done = await host("after_disk_prepare", properties, image.data)
         assert done.code == -signal.SIGKILL, done
         await host.command.alone()
     await ready(host, image)
@@ -147,8 +124,8 @@ async def test_the_next_start_works_after_kill_9_while_a_dead_copy_is_removed(
 async def test_a_hook_goes_on_without_the_agent_that_was_killed(host: HookHost) -> None:
     image = host.image(4, "raw")
     with (
-        agent(host, SLOW) as served,
-        host.started("after_disk_prepare", LVM, data(image)) as (
+        host.served(before=SLOW) as served,
+        host.started("after_disk_prepare", LVM, image.data) as (
             running,
             path,
         ),
@@ -166,15 +143,15 @@ async def test_a_hook_goes_on_without_the_agent_that_was_killed(host: HookHost) 
 async def test_a_hook_goes_on_with_the_next_agent(host: HookHost) -> None:
     image = host.image(6, "raw")
     with (
-        agent(host, SLOW) as first,
-        host.started("after_disk_prepare", LVM, data(image)) as (
+        host.served(before=SLOW) as first,
+        host.started("after_disk_prepare", LVM, image.data) as (
             running,
             path,
         ),
     ):
         await said(running, "waiting for job")
         first.kill()
-        with agent(host):
+        with host.served():
             ended = await running.wait()
             assert (ended.code, "without the agent" in ended.err) == (0, False), ended
             assert json.loads(path.read_bytes())["path"] == str(host.device(image))
@@ -183,21 +160,24 @@ async def test_a_hook_goes_on_with_the_next_agent(host: HookHost) -> None:
 
 async def test_a_copy_goes_on_without_the_hook_that_was_killed(host: HookHost) -> None:
     image = host.image(4, "raw")
-    with agent(host, SLOW):
-        with host.started("after_disk_prepare", LVM, data(image)) as (running, path):
+    with host.served(before=SLOW):
+        with host.started("after_disk_prepare", LVM, image.data) as (running, path):
             await said(running, "waiting for job")
             running.process.kill()
             assert running.process.wait() == -signal.SIGKILL
-            assert path.read_bytes() == data(image)
+            assert path.read_bytes() == image.data
         await ready(host, image)
     assert created(host) == 1
 
 
 async def test_kill_9_of_the_worker_is_made_up_for(host: HookHost) -> None:
     image = host.image(4, "raw")
-    with agent(host, SLOW), host.started("after_disk_prepare", LVM, data(image)) as (running, _):
+    with (
+        host.served(before=SLOW),
+        host.started("after_disk_prepare", LVM, image.data) as (running, _),
+    ):
         await until(lambda: host.command.tools("qemu-img", "convert", image.path))
-        [worker] = [one for one in host.command.family() if name_of(one.pid) == NAME]
+        [worker] = host.workers()
         os.kill(worker.pid, signal.SIGKILL)
         ended = await running.wait()
         assert ended.code == 0, ended
@@ -209,7 +189,7 @@ async def test_a_source_that_is_gone_is_an_error_that_leaves_nothing(host: HookH
     image.path.unlink()
     done = await host.prepare(image)
     assert (done.code, done.drive, host.group.volumes()) == (1, image.drive, {})
-    with agent(host):
+    with host.served():
         done = await host.prepare(image)
     assert (done.code, done.drive, host.group.volumes()) == (1, image.drive, {})
 
@@ -220,14 +200,14 @@ async def test_a_vm_that_is_deleted_during_the_copy_does_not_start(
 ) -> None:
     image = host.image(8, "raw")
     with (
-        agent(host, SLOW) if served else open("/dev/null"),
-        host.started("after_disk_prepare", LVM, data(image), before=SLOW) as (running, path),
+        host.served(before=SLOW) if served else open("/dev/null"),
+        host.started("after_disk_prepare", LVM, image.data, before=SLOW) as (running, path),
     ):
         await until(lambda: host.command.tools("qemu-img", "convert", image.path))
         done = await host.destroy()
         assert (done.code, host.group.volumes()) == (0, {}), done
         ended = await running.wait()
-        assert (ended.code, path.read_bytes()) == (1, data(image)), ended
+        assert (ended.code, path.read_bytes()) == (1, image.data), ended
 
 
 WRONG = {

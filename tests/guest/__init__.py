@@ -18,7 +18,8 @@ use. A test inside is root and has
 - this checkout and its .venv, at the same paths as here;
 - empty disks: /dev/guest/data (16 GiB, for the volume group) and /dev/guest/spare (4 GiB), with
   fixtures in inside/conftest.py. They are sparse files of this machine: write little;
-- LVM without udev. LVM_SYSTEM_DIR is set; an lvm command that is started without it may hang;
+- LVM without udev. LVM_SYSTEM_DIR is set; an lvm command that is started without it may hang,
+  unless the module starts udev, as inside/rootless.py does;
 - sanlock, wdmd, nbdkit, qemu-img, sudo: the packages are listed in `scripts/guest`;
 - /tmp and /run in memory, 512 MiB each. Everything is gone with the guest.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.guest.inside.conftest import DATA, POOL, lvm
+from tests.guest.inside.kept import LVM_CONFIGURATION, USERS, kept
 
 ROOT = Path(__file__).parents[3]
 USER, NUMBER = "agent", 4711
@@ -56,7 +57,13 @@ trio.run(main)
 
 @pytest.fixture(scope="module")
 def installed(volume_group: str) -> Iterator[None]:
-    """The helper, its rules and its configuration, as docs/localdisk.md says, and a user."""
+    """The helper, its rules and its configuration, and a user."""
+    with kept(*USERS, LVM_CONFIGURATION, HELPER, RULES, CONFIGURATION):
+        _install(volume_group)
+        yield
+
+
+def _install(volume_group: str) -> None:
     with open("/etc/passwd", "a") as users:
         users.write(f"{USER}:x:{NUMBER}:{NUMBER}::/tmp:/bin/sh\n")
     with open("/etc/shadow", "a") as passwords:
@@ -73,10 +80,7 @@ def installed(volume_group: str) -> Iterator[None]:
         f'devices = ["{DATA}"]\n'
     )
     # It takes no folder of LVM's from anybody, and there is no udev here.
-    shutil.copy("/etc/lvm-noudev/lvm.conf", "/etc/lvm/lvm.conf")
-    yield
-    for path in (HELPER, RULES, CONFIGURATION):
-        path.unlink()
+    shutil.copy("/etc/lvm-noudev/lvm.conf", LVM_CONFIGURATION)
 
 
 def as_user(*words: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":

@@ -8,15 +8,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from host.hooks.order import Prepare, Remove, encoded
+from host.hooks.order import Remove, encoded
 from tests.agent_service import agent_folder
 from tests.cli.run import ROOT, until
 from tests.faults.command import command
-from tests.hook_runs import HookHost, Image, hook_host
+from tests.hook_runs import HookHost, hook_host, order_of
 
 PROGRAM = (sys.executable, "-c", "from host.hooks.as_root import main; main()")
 NOT_ALLOWED = "import host.hooks.work as w; w._may = lambda config: False\n"
@@ -26,21 +25,6 @@ NOT_ALLOWED = "import host.hooks.work as w; w._may = lambda config: False\n"
 def host(tmp_path: Path) -> Iterator[HookHost]:
     with command(tmp_path) as made, agent_folder() as folder, hook_host(made, folder) as host:
         yield host
-
-
-def order_of(image: Image, vm_id: str, **changed: str) -> Prepare:
-    drive = image.drive
-    given: dict[str, Any] = {
-        "backend": "lvm",
-        "sd_id": drive["domainID"],
-        "img_id": drive["imageID"],
-        "vol_id": image.vol_id,
-        "vm_id": vm_id,
-        "path": str(image.path),
-        "format": "raw",
-        **changed,
-    }
-    return Prepare(**given)
 
 
 def asked(host: HookHost, line: bytes, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
