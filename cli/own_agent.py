@@ -13,7 +13,7 @@ from cli.output import Output
 from cli.remote import HERE
 from protocol.address import UnixAddress
 from protocol.client import HostError, connected
-from protocol.errors import CannotConnect, Error, StorageDomainDoesNotExist
+from protocol.errors import CannotConnect, ConnectionLost, Error, StorageDomainDoesNotExist
 
 UNIX = "unix:"
 CONNECT_TIME = 5.0  # seconds
@@ -34,9 +34,10 @@ async def joined(sd_id: str, folder: str, host_id: int, out: Output) -> None:
         try:
             await _call(agent, "StorageDomain.activate", params, JOINED_TIME)
         except Error as e:
+            does = "may not join" if isinstance(e, ConnectionLost) else "does not join"
             out.warn(
-                f"the agent of this host ({agent}) does not join it again by itself: {e}; when that"
-                " is mended, say `host join` once more"
+                f"the agent of this host ({agent}) {does} it again by itself: {e}; when that is"
+                " mended, say `host join` once more"
             )
             return
     out.note(f"the agent of this host ({agent}) joins it again by itself from now on")

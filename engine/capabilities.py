@@ -46,9 +46,10 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class LocalDisks(msgspec.Struct, frozen=True):
-    """backends: of local disks of VMs that the host can make; none, it has no local disks."""
+    """backends: of local disks of VMs that the host can make. None: it could not tell just then;
+    without any it has no local disks."""
 
-    backends: tuple[str, ...] = ()
+    backends: tuple[str, ...] | None = ()
 
 
 class Capabilities(msgspec.Struct, frozen=True):

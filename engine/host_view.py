@@ -36,6 +36,11 @@ class HostView:
         return with_id(self.name, self.id)
 
 
+def connecting(views: Iterable[HostView]) -> bool:
+    """Is there one of which it is not known yet whether it answers? As when an engine has begun."""
+    return any(view.state is LinkState.CONNECTING for view in views)
+
+
 def called_of(views: Iterable[HostView], host: str) -> str:
     """The name and the id of a host for people; the id alone, if there is no such host any more."""
     return next((view.called for view in views if view.id == host), host)

@@ -189,7 +189,7 @@ class LocalDisk(Section, frozen=True):
     ] = "log"
     vms: Annotated[
         tuple[str, ...],
-        about('Prints the ids of all VMs, as "virsh", "-r", "list", "--all", "--uuid"; or empty.'),
+        about('Prints the ids of all VMs: "virsh", "-rc", "qemu:///system", "list" ... "--uuid".'),
     ] = ()
 
 

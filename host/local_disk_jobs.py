@@ -28,6 +28,7 @@ from protocol.errors import Error
 
 LOOK = 1.0  # seconds between two looks at a job that nobody tells of
 GONE_LOOK = 0.02
+GONE_TIME = 10.0  # seconds; a process with a call in the kernel that does not end may stay for ever
 
 
 class Jobs(Protocol):
@@ -44,7 +45,7 @@ class Jobs(Protocol):
         ...
 
     async def abort(self, job_id: str) -> None:
-        """Ask it to stop, and return when it has: it is not alive any more."""
+        """Ask it to stop, and return when it has, usually also its process."""
         ...
 
 
@@ -199,9 +200,11 @@ async def stopped(folder: Folder) -> None:
 
 
 async def _gone(folder: Folder) -> None:
-    """Until its process has let go of a job: how that ended it tells a moment before."""
-    while await local.run(lambda: folder.alive):  # noqa: ASYNC110 - a moment
-        await trio.sleep(GONE_LOOK)
+    """Until its process has let go of a job: how that ended it tells a moment before. Bounded: who
+    goes on looks whether it is alive."""
+    with trio.move_on_after(GONE_TIME):
+        while await local.run(lambda: folder.alive):  # noqa: ASYNC110 - a moment
+            await trio.sleep(GONE_LOOK)
 
 
 def _nothing() -> None:

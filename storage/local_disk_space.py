@@ -43,7 +43,7 @@ def check_thin(group: str, pool: ThinPool, data: int) -> None:
     if needed > available:
         command = f"lvextend --size +{needed - available}b {name}"
         raise NoLocalSpace(f"thin pool {name}", needed, available, command)
-    needed = max(needed // pool.chunk_size * _CHUNK_ENTRY, _kept(pool.metadata_size))
+    needed = needed // pool.chunk_size * _CHUNK_ENTRY + _kept(pool.metadata_size)
     available = _left(pool.metadata_size, pool.metadata_percent)
     if needed >= available:
         command = f"lvextend --poolmetadatasize +{max(needed, pool.metadata_size)}b {name}"

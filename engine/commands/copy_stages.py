@@ -36,9 +36,15 @@ async def place(run: Run) -> Facts:
 async def place_to_leave(run: Run) -> Facts:
     """As `place`, for a disk that will not be where it was."""
     await _note_ends(run)
-    if isinstance(end := ends_of(run).source, ImageEnd):
-        await local_copies.check(run, Operation.MOVE_DISK, end.image)
+    await check_leaving(run)
     return await placing.placed(run, ends_of(run))
+
+
+async def check_leaving(run: Run) -> None:
+    """Raises UnsupportedOperation (2009): a local disk is a copy of what would leave its place."""
+    end = ends_of(run).source
+    image = end.image if isinstance(end, ImageEnd) else None
+    await local_copies.check(run, Operation.MOVE_DISK, run.spec.disk, image, end.volume)
 
 
 async def _note_ends(run: Run) -> None:

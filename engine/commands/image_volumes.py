@@ -8,7 +8,7 @@ from engine.commands.managed_volumes import ASKED
 from engine.commands.run import Run
 from engine.db import called
 from engine.fleet import Fleet
-from engine.host_states import LinkState
+from engine.host_view import connecting
 from protocol.client import HostError
 from protocol.errors import (
     ImageDoesNotExistInSD,
@@ -23,7 +23,7 @@ async def host_for(run: Run, domain: str) -> str:
     begun, it is waited for. Raises NoHostFits (4404)."""
     times, fleet = run.services.copies, run.services.fleet
     with trio.move_on_after(times.met):
-        while _seeing(fleet, domain) is None and _connecting(fleet):  # noqa: ASYNC110 - no event
+        while _seeing(fleet, domain) is None and connecting(fleet.views()):  # noqa: ASYNC110
             await trio.sleep(times.look)
     if (host := _seeing(fleet, domain)) is not None:
         return host
@@ -36,10 +36,6 @@ def _seeing(fleet: Fleet, domain: str) -> str | None:
         if view.capabilities is not None and view.capabilities.sees(domain):
             return view.id
     return None
-
-
-def _connecting(fleet: Fleet) -> bool:
-    return any(view.state is LinkState.CONNECTING for view in fleet.views())
 
 
 async def created(

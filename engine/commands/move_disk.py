@@ -18,6 +18,7 @@ from engine.commands import copy_rows, image_volumes, managed_volumes
 from engine.commands.attaching import cut_patiently
 from engine.commands.copy_disk import checked_limit
 from engine.commands.copy_stages import (
+    check_leaving,
     cut_source,
     delete_lease,
     ends_of,
@@ -70,7 +71,9 @@ def begin(c: Connection, spec: MoveDisk, command: str) -> None:
 
 
 async def quiesce(run: Run) -> None:
-    """Before the switch: a volume that a host may still write to is no disk."""
+    """Before the switch: a volume that a host may still write to is no disk, and there may be a
+    local copy by now."""
+    await check_leaving(run)
     if isinstance(end := ends_of(run).target, ManagedEnd):
         await cut_patiently(run, end)
 

@@ -42,8 +42,7 @@ def begin(c: Connection, spec: RemoveDisk, command: str) -> None:
 
 async def look(run: Run) -> Facts:
     disk = await run.read(lambda c: disks.get(c, run.spec.disk))
-    if disk.image is not None:
-        await local_copies.check(run, Operation.DELETE_DISK, disk.image)
+    await _check(run)
     return {"disk": disk.id, "domain": disk.domain}
 
 
@@ -74,6 +73,8 @@ async def remove_snapshots(run: Run) -> None:
 
 
 async def delete(run: Run) -> None:
+    if not run.resumed:  # it may be long since `look`
+        await _check(run)
     disk, _, its_volumes = await _all(run)
     if disk.kind != MANAGED:
         assert disk.image is not None
@@ -91,6 +92,12 @@ async def forget(run: Run) -> None:
         disks.remove(c, disk)
 
     run.together(write)
+
+
+async def _check(run: Run) -> None:
+    disk, _, its_volumes = await _all(run)
+    ids = (disk.id, disk.image, *(one.id for one in its_volumes))
+    await local_copies.check(run, Operation.DELETE_DISK, *ids)
 
 
 async def _all(run: Run) -> tuple[Disk, list[Snapshot], list[Volume]]:

@@ -16,7 +16,7 @@ from leases import daemon, ids
 from leases.daemon import Membership
 from leases.membership import asked
 from leases.worker import run
-from protocol.errors import Error, NotDrained, SanlockUnavailable
+from protocol.errors import Error, NotDrained, SanlockUnavailable, ToolMissing
 
 LVM_TIME = 10.0  # seconds
 STORAGE_TIME = 5.0
@@ -104,14 +104,21 @@ async def _memberships() -> list[Membership] | None:
 
 
 async def _local_disk(host: ThisHost) -> dict[str, Any]:
-    """Which kinds of local disks can be made here: none where LVM does not answer in time."""
-    group, pool = in_agent(host).disks.lvm, host.config.localdisk.thin_pool
-    backends: list[str] = []
+    """Which kinds of local disks can be made here; null where LVM does not answer in time."""
+    backends: list[str] | None = None
     with trio.move_on_after(LVM_TIME), suppress(Error, OSError):
-        if await group.group() is not None:
-            backends.append("lvm")
-            backends += ["lvmthin"] if await group.pool(pool) is not None else []
+        backends = await _backends(host)
     return {"backends": backends, "volume_group": host.config.localdisk.volume_group}
+
+
+async def _backends(host: ThisHost) -> list[str]:
+    group, pool = in_agent(host).disks.lvm, host.config.localdisk.thin_pool
+    try:
+        if await group.group() is None:
+            return []
+    except ToolMissing:
+        return []
+    return ["lvm"] if await group.pool(pool) is None else ["lvm", "lvmthin"]
 
 
 async def _domains(host: ThisHost, members: Collection[Membership]) -> dict[str, dict[str, Any]]:
@@ -160,8 +167,8 @@ VERBS = (
         " each, by id; state: joined, joining or leaving, not joined, or alone: of the embedded"
         " store), connector_info, drivers, endpoints (schemes, directories, devices), limits"
         " (concurrency, rate in bytes/s, autodelete in seconds), local_disk (backends: lvm,"
-        " lvmthin, those that can be used; volume_group), drained (true: it starts no job until"
-        " Host.resume)",
+        " lvmthin, those that can be used; null: not known just now; volume_group), drained (true:"
+        " it starts no job until Host.resume)",
         reads=True,
         differs="of vdsm's fields only `uuid` and `connector_info`; the others are ours",
     ),

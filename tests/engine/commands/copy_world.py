@@ -145,7 +145,7 @@ class Array:
 class FakeHost:
     """attached: urls by volume. jobs: as Host.getJobs tells of them. uses: volumes that something
     there holds open, so that they are not detached. local: image ids by local disk; None: it cannot
-    have any."""
+    have any. fogged: it could not tell whether."""
 
     up: bool = True
     limit: int = 2
@@ -154,6 +154,13 @@ class FakeHost:
     uses: set[str] = field(default_factory=set)
     twin: str = ""
     local: dict[str, str] | None = None
+    fogged: bool = False
+
+    @property
+    def backends(self) -> tuple[str, ...] | None:
+        if self.fogged:
+            return None
+        return () if self.local is None else ("lvm",)
 
 
 @dataclass
@@ -379,7 +386,7 @@ class WorldFleet:
             connector_info={"host": host},
             drivers=("file",),
             limits=Limits(self.world.hosts[host].limit),
-            local_disk=LocalDisks(() if self.world.hosts[host].local is None else ("lvm",)),
+            local_disk=LocalDisks(self.world.hosts[host].backends),
         )
         reason = "" if up else "it is silent"
         twin = self.world.hosts[host].twin

@@ -22,7 +22,7 @@ from engine.db.domains import Domain
 from engine.db.hosts import Host
 from engine.db.quarantine import Quarantined
 from engine.db.secrets import Key
-from engine.fleet import Fleet, fleet
+from engine.fleet import fleet
 from engine.lease_poller import ExternalLeasePoller
 from engine.links import Times
 from engine.managed_storage import ManagedStorage
@@ -95,12 +95,10 @@ class Rig:
             opened = Database.opened(self.url, key=KEY, standby=True)
             database = await stack.enter_async_context(opened)
             await database.write(self._known)
-            all_hosts = None
-            if self.hosts:
-                all_hosts = await stack.enter_async_context(fleet(database, times=QUICK))
+            all_hosts = await stack.enter_async_context(fleet(database, times=QUICK))
             services = Services(
                 database,
-                cast(Fleet, all_hosts),
+                all_hosts,
                 storage,
                 cast(ExternalLeasePoller, None),
                 cast(VolumePoller, None),

@@ -683,21 +683,57 @@ async def test_a_disk_moves_whose_local_copies_nobody_tells_of(tmp_path: Path, w
     host.local = {"x": DATA if why == "another image" else SOURCE}
     host.up = why != "its host is silent"
     if why == "its host has just gone":
-        world.fails["LocalDisk.list"] = [UNASKED]
+        world.fails["LocalDisk.list"] = [UNASKED] * 2
     async with estate(tmp_path, world) as made:
         row, _ = await moved(made, DATA, DATA2)
         assert row.state == "succeeded", row.error
 
 
-async def test_a_disk_does_not_move_when_a_host_cannot_look_at_its_local_disks(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    ("fails", "code"), [(ToolFailed("lvs", 5, "a device is gone"), 4111), (LOST, 4116)]
+)
+async def test_a_disk_does_not_move_when_a_host_cannot_tell_its_local_disks(
+    tmp_path: Path, fails: Any, code: int
 ) -> None:
     world = World()
     world.hosts[HOSTS[1]].local = {}
-    world.fails["LocalDisk.list"] = [ToolFailed("lvs", 5, "a device is gone")]
+    world.fails["LocalDisk.list"] = [fails]
     async with estate(tmp_path, world) as made:
         row, _ = await moved(made, DATA, DATA2)
-        assert (row.state, row.error["code"]) == ("failed", ToolFailed.code)
+        assert (row.state, row.error["code"]) == ("failed", code)
+
+
+async def test_a_host_is_asked_that_could_not_tell_whether_it_has_local_disks(
+    tmp_path: Path,
+) -> None:
+    world = World()
+    world.hosts[HOSTS[1]].local = {"x": SOURCE}
+    world.hosts[HOSTS[1]].fogged = True
+    async with estate(tmp_path, world) as made:
+        row, _ = await moved(made, DATA, DATA2)
+        assert (row.state, row.error["code"]) == ("failed", UnsupportedOperation.code)
+
+
+@pytest.mark.parametrize("source", [DATA, ARRAY])
+async def test_a_disk_of_which_a_local_copy_is_made_meanwhile_stays_where_it_was(
+    tmp_path: Path, source: str
+) -> None:
+    world = World()
+    host = world.hosts[HOSTS[1]]
+    host.local = {}
+    async with estate(tmp_path, world) as made:
+        await made.disk(source, SOURCE)
+        before = await made.read(lambda c: disks.get(c, SOURCE))
+
+        def begin_one() -> None:
+            host.local = {before.volume: before.image or "managed"}
+
+        world.before["SDM.copy_data"] = begin_one
+        spec = MoveDisk(disk=SOURCE, domain=DATA2)
+        row = await made.ended(await made.commands.start("move_disk", spec, user="admin"))
+        assert (row.state, row.error["code"]) == ("failed", UnsupportedOperation.code)
+        assert await made.read(lambda c: disks.get(c, SOURCE)) == before
+        await nothing_is_left(made, spec)
 
 
 async def test_a_source_that_cannot_be_removed_is_kept_and_the_move_has_succeeded(

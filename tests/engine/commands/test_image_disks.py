@@ -104,6 +104,27 @@ async def test_a_disk_is_not_removed_while_a_host_has_a_local_copy_of_it(
         assert row.state == "succeeded", row.error
 
 
+async def test_a_local_copy_that_is_made_while_the_engine_is_away_keeps_the_disk(
+    rig: Rig, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await host.create_domain()
+    spec = AddDisk(name="disk", domain=host.domain, size=GIB)
+    async with rig.engine() as engine:
+        assert (await engine.run("add_disk", spec)).state == "succeeded"
+    with dies_at(monkeypatch, "remove_disk:look:after"):
+        async with rig.killed() as engine:
+            await engine.run("remove_disk", RemoveDisk(disk=spec.disk))
+    host.group.add(LogicalVolume(spec.volume, GIB, frozenset({f"IU_{spec.disk}", f"VM_{VM}"})))
+    async with rig.engine() as engine:
+        row = await engine.ended((await all_commands(engine))[0].id)
+        assert row.state == "failed"
+        assert row.error is not None
+        # Said by the engine: that host would refuse it, too, but another one would not.
+        assert f"has local disk {spec.volume}" in row.error["message"]
+        assert (await engine.read(lambda c: disks.get(c, spec.disk))).state == "ok"
+        assert host.volumes() == [spec.volume]
+
+
 @pytest.mark.parametrize(
     "point",
     [

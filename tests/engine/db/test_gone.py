@@ -53,7 +53,7 @@ async def test_calls_wait_for_a_server_that_is_started_again(
             nursery.start_soon(db.read, hosts.count)
             for _ in range(3):
                 nursery.start_soon(db.write, added_host)
-            await trio.testing.wait_all_tasks_blocked(0.2)
+            await trio.testing.wait_all_tasks_blocked(opening.AGAIN / 4)
             server.start()
         assert await db.read(hosts.count) == 3
 
