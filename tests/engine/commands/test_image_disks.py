@@ -111,7 +111,7 @@ async def test_a_local_copy_that_is_made_while_the_engine_is_away_keeps_the_disk
     spec = AddDisk(name="disk", domain=host.domain, size=GIB)
     async with rig.engine() as engine:
         assert (await engine.run("add_disk", spec)).state == "succeeded"
-    with dies_at(monkeypatch, "remove_disk:look:after"):
+    with dies_at(monkeypatch, "remove_disk:snapshots:before"):
         async with rig.killed() as engine:
             await engine.run("remove_disk", RemoveDisk(disk=spec.disk))
     host.group.add(LogicalVolume(spec.volume, GIB, frozenset({f"IU_{spec.disk}", f"VM_{VM}"})))
