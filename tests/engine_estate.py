@@ -201,6 +201,11 @@ def spec_of(made: Estate, command: str) -> dict[str, Any]:
     return _object(command_row(made, command).spec)
 
 
+def facts_of(made: Estate, command: str) -> dict[str, Any]:
+    """What was written down on the way."""
+    return _object(command_row(made, command).facts)
+
+
 def verdict_of(made: Estate, command: str) -> dict[str, Any]:
     """Of the job of a command."""
     [row] = [one for one in made.rows.jobs if one.command == command]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.stores import Site
-from tests.engine_estate import Estate, estate, spec_of, verdict_of
+from tests.engine_estate import Estate, estate, facts_of, spec_of, verdict_of
 from tests.engine_hosts import AgentHost, until
 from tests.faults.engine_scenes import OURS, Copy, ended
 from tests.faults.peers import Peer, peer
@@ -120,6 +120,8 @@ def begun(made: Estate, other: Peer, count: int, data: int = SLOW) -> list[Job]:
         return running if {id for *_, id in jobs} <= set(running) else {}
 
     hosts = until(there, lambda: made.engine.log[-4000:])
+    # Else it would give the jobs to their hosts once more, which have forgotten them by then.
+    until(lambda: all(facts_of(made, command).get("given") for _, command, _ in jobs))
     made.engine.kill()
     return [Job(made, other, scene, command, id, hosts[id]) for scene, command, id in jobs]
 
