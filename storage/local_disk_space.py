@@ -46,7 +46,9 @@ def check_thin(group: str, pool: ThinPool, data: int) -> None:
     needed = needed // pool.chunk_size * _CHUNK_ENTRY + _kept(pool.metadata_size)
     available = _left(pool.metadata_size, pool.metadata_percent)
     if needed >= available:
-        command = f"lvextend --poolmetadatasize +{max(needed, pool.metadata_size)}b {name}"
+        # Twice, as more has to stay free of more; that is enough even where nothing is free now.
+        more = max(2 * needed, pool.metadata_size)
+        command = f"lvextend --poolmetadatasize +{more}b {name}"
         raise NoLocalSpace(f"the metadata of thin pool {name}", needed, available, command)
 
 

@@ -1,5 +1,7 @@
 """What a logical volume says of itself, and whether there is room for one."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -172,6 +174,19 @@ def test_the_metadata_of_a_pool_must_have_room_too() -> None:
     assert caught.value.needed == large // (64 << 10) * 64 + MIB  # that is to stay free
     with pytest.raises(NoLocalSpace, match="--poolmetadatasize"):
         local_disk_space.check_thin("vg", pool(metadata=95.0), MIB)
+
+
+@pytest.mark.parametrize("data", [MIB, 5 << 30, 100 << 30, 1 << 40])
+@pytest.mark.parametrize("size", [4 * MIB, 10 * MIB, 16 * MIB, 40 * MIB, 1 << 30])
+def test_the_command_for_metadata_is_enough_though_none_is_free(data: int, size: int) -> None:
+    full = pool(0.0, 100.0, size=4 << 40, metadata_size=size)
+    with pytest.raises(NoLocalSpace) as caught:
+        local_disk_space.check_thin("vg", full, data)
+    found = re.search(r"\+(\d+)b", caught.value.command)
+    assert found is not None
+    more = size + int(found[1])
+    larger = pool(0.0, 100.0 * size / more, size=4 << 40, metadata_size=more)
+    local_disk_space.check_thin("vg", larger, data)
 
 
 def test_lvm_wants_four_mib_of_metadata_or_a_quarter_of_it() -> None:

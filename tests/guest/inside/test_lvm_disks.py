@@ -317,7 +317,7 @@ async def test_the_command_that_is_named_makes_room_for_metadata(group: Counting
     lvm("lvcreate", "-qq", "-y", "--type", "thin-pool", *sizes, "-n", name, vg)
     lvm("lvchange", "-qq", "--errorwhenfull", "y", f"{vg}/{name}")
     narrow = LocalDisks(group, name)
-    await narrow.check_space("lvmthin", 3 << 30)
+    await narrow.check_space("lvmthin", 2 << 30)
     with pytest.raises(NoLocalSpace, match="the metadata of thin pool") as caught:
         await narrow.check_space("lvmthin", 5 << 30)
     lvm(*shlex.split(caught.value.command))
