@@ -1,5 +1,6 @@
 """Host.*: this host, its queue and its jobs."""
 
+import os
 from collections.abc import Collection
 from contextlib import suppress
 from typing import Annotated, Any
@@ -111,8 +112,12 @@ async def _local_disk(host: ThisHost) -> dict[str, Any]:
     return {"backends": backends, "volume_group": host.config.localdisk.volume_group}
 
 
-async def _backends(host: ThisHost) -> list[str]:
-    group, pool = in_agent(host).disks.lvm, host.config.localdisk.thin_pool
+async def _backends(host: ThisHost) -> list[str] | None:
+    wanted = host.config.localdisk
+    if os.geteuid() != 0 and not wanted.helper:
+        # LVM tells us nothing, and that must not keep the disks of hosts without such a group.
+        return None if await trio.Path(wanted.dev, wanted.volume_group).exists() else []
+    group, pool = in_agent(host).disks.lvm, wanted.thin_pool
     try:
         if await group.group() is None:
             return []

@@ -348,11 +348,26 @@ async def test_capabilities_tell_the_backends(host: AHost, group: StandIn) -> No
     with group.content() as content:
         content.pool_size = None
     assert (await host.call("Host.getCapabilities"))["local_disk"]["backends"] == ["lvm"]
+    group.fail("group")
+    assert (await host.call("Host.getCapabilities"))["local_disk"]["backends"] is None
     with group.content() as content:
+        content.fail.clear()
         content.present = False
     assert (await host.call("Host.getCapabilities"))["local_disk"]["backends"] == []
     with pytest.raises(VolumeGroupMissing):
         await host.call("LocalDisk.list")
+
+
+async def test_an_agent_without_rights_has_no_local_disks_unless_there_is_a_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LVM tells it nothing. An engine that took that for "perhaps" would remove no disk at all."""
+    monkeypatch.setattr("host.verbs.host.os.geteuid", lambda: 4711)
+    own = LocalDisk(dev=str(tmp_path / "dev"))
+    async with a_host(tmp_path, msgspec.structs.replace(config(tmp_path), localdisk=own)) as host:
+        assert (await host.call("Host.getCapabilities"))["local_disk"]["backends"] == []
+        (tmp_path / "dev" / own.volume_group).mkdir(parents=True)
+        assert (await host.call("Host.getCapabilities"))["local_disk"]["backends"] is None
 
 
 async def died(host: AHost) -> None:
