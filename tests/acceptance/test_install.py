@@ -2,23 +2,17 @@
 
 import os
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.acceptance.installers import run
+
 TOP = Path(__file__).parents[2]
 INSTALL = TOP / "scripts" / "install"
 UNITS = TOP / "packaging" / "systemd"
-
-
-def install(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [INSTALL, *arguments],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+install = partial(run, INSTALL)
 
 
 def test_command_and_units_are_put_into_place_as_often_as_one_likes(tmp_path: Path) -> None:

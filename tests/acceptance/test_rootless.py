@@ -2,13 +2,13 @@
 systemd lets such an agent work. Whole copies: tests/guest/inside/test_rootless.py."""
 
 import json
-import os
-import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.acceptance.installers import run
 from tests.systemd_host import HOST_TOOLS, Booted, booted
 
 TOP = Path(__file__).parents[2]
@@ -35,16 +35,7 @@ mounts = ["/srv/leasehold"]
 [endpoints]
 directories = ["/srv/disks"]
 """
-
-
-def install(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [INSTALL, *arguments],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+install = partial(run, INSTALL)
 
 
 def test_rights_rules_and_the_drop_in_are_put_into_place_as_often_as_one_likes(

@@ -3,9 +3,12 @@
 import os
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
+
+from tests.acceptance.installers import run
 
 TOP = Path(__file__).parents[2]
 INSTALL = TOP / "packaging" / "vdsm-hooks" / "install"
@@ -16,16 +19,7 @@ HOOKS = {
     "after_vm_destroy": "leasehold-hook-after-vm-destroy",
 }
 PROGRAMS = {*HOOKS.values(), "leasehold-hook-localdisk"}
-
-
-def install(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [INSTALL, *arguments],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+install = partial(run, INSTALL)
 
 
 def test_hooks_programs_and_rights_are_put_into_place_as_often_as_one_likes(tmp_path: Path) -> None:
