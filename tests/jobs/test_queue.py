@@ -192,7 +192,7 @@ async def test_a_drained_queue_runs_nothing(gate: Gate) -> None:
 async def test_an_idle_queue_is_drained_at_once() -> None:
     queue = Queue(1)
     async with at_work(queue):
-        with trio.fail_after(1):
+        with trio.fail_after(20):
             await queue.drained()
 
 
@@ -206,12 +206,12 @@ async def test_who_waits_for_a_queue_that_nobody_runs_sleeps(gate: Gate) -> None
     async with trio.open_nursery() as nursery:
         queue.adopt(gate.job("a"))
         nursery.start_soon(drain)
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             await wait_all_tasks_blocked()  # one that spins never is
         assert not drained.is_set()
         gate.let_go("a")
         async with at_work(queue):
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 await drained.wait()
 
 

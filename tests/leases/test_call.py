@@ -12,7 +12,7 @@ from leases.call import Call
 from leases.worker import run
 
 LONG = 30.0  # seconds; nothing here takes so long
-SOON = 2.0
+SOON = 15.0
 
 
 @pytest.fixture

@@ -299,13 +299,12 @@ async def test_a_copy_tells_how_far_it_is(tmp_path: Path) -> None:
 
 
 async def test_a_limit_holds_the_reader_back(tmp_path: Path) -> None:
-    """By ratio: 16 MiB at 16 MiB/s is about a second, and a few milliseconds without."""
+    """A lower bound only: 16 MiB at 16 MiB/s are a second, and a few milliseconds without."""
     source = raw_image(tmp_path / "source", 2 * SIZE, data=pattern(2 * SIZE))
     target = raw_image(tmp_path / "target", 2 * SIZE)
     with qemu_nbd(target, tmp_path) as server:
         limited = await timed(copy, source, server.url, limit=16 * MIB)
-        free = await timed(copy, source, server.url, limit=None)
-    assert limited > 4 * free
+    assert limited > 0.5
     assert target.read_bytes() == source.read_bytes()
 
 

@@ -285,12 +285,10 @@ async def test_convert_tells_how_far_it_is(tmp_path: Path) -> None:
 
 
 async def test_convert_is_slower_with_a_limit(tmp_path: Path) -> None:
-    """By ratio: 16 MiB at 16 MiB/s is about a second, and a few milliseconds without."""
+    """A lower bound only: 16 MiB at 16 MiB/s are a second, and a few milliseconds without."""
     source = raw_image(tmp_path / "source", 2 * SIZE, data=pattern(2 * SIZE))
     target = raw_image(tmp_path / "target", 2 * SIZE)
-    assert await timed(source, target, Flags(limit=16 * MIB)) > 4 * await timed(
-        source, target, Flags()
-    )
+    assert await timed(source, target, Flags(limit=16 * MIB)) > 0.5
 
 
 async def timed(source: Path, target: Path, flags: Flags) -> float:
