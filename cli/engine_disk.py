@@ -138,6 +138,7 @@ async def extend(
     """Grow a disk to a size; it never shrinks."""
     from cli.engine_client import OVIRT
     from cli.engine_objects import found
+    from cli.engine_objects import size as size_of
     from cli.sizes import parse_size
 
     bytes_ = parse_size(size, "--size")
@@ -146,7 +147,7 @@ async def extend(
         row = await session.put(f"{OVIRT}/disks/{row['id']}", {"provisioned_size": bytes_})
         if watch:
             row = await _settled(session, row, out)
-    out.done(row, f"disk {disk} is {row['status']}, {row['provisioned_size']} bytes")
+    out.done(row, f"disk {disk} is {row['status']}, {size_of(row, 'provisioned_size')}")
     return 0 if row.get("status") != "illegal" else 1
 
 

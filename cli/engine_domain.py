@@ -10,16 +10,17 @@ from cli.engine_client import Engine, reaching
 from cli.engine_parameters import DOMAIN, Domain, host_names
 from cli.output import Output
 
+ARRAY = "--option adapter=tgt --option path=/srv/array1 --option portal=192.0.2.9:3260"
 app = group(
     "domain",
     "Tell an engine of storage domains: those of data, and managed block storage.",
-    example=f"engine domain add {DOMAIN} --option adapter=tgt --option target_ip=192.0.2.1",
+    example=f"engine domain add {DOMAIN} {ARRAY}",
 )
 HEAD = ("NAME", "STATUS", "TYPE", "FREE", "ID")
 MANAGED = "managed_block_storage"
 
 
-@command(app, "add", example=f"engine domain add {DOMAIN} --option adapter=tgt")
+@command(app, "add", example=f"engine domain add {DOMAIN} {ARRAY}")
 @reaching
 @stoppable
 async def add(

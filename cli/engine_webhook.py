@@ -61,7 +61,7 @@ async def list_(out: Output, engine: Engine) -> None:
         (
             row["id"],
             "yes" if row["active"] else "no",
-            "yes" if row["has_secret"] else "no",
+            "yes" if row["signed"] else "no",
             ", ".join(row["events"]) or "all",
             row["url"],
         )

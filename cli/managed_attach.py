@@ -70,8 +70,8 @@ async def detach(
         bool,
         typer.Option(
             "--force",
-            help="Have the storage shut out every host, or those of --host or --only, whatever it"
-            " does with the volume, and whether it answers or not.",
+            help="Have the storage shut out every host, also those that answer and use the volume;"
+            " with --host or --only that one alone.",
         ),
     ] = False,
     only: Annotated[

@@ -15,6 +15,7 @@ from cli.remote import Remote
 from host import config_file
 from host.config import Config
 from host.managed import ManagedVolumes
+from host.managed_use import Named
 from protocol.errors import BadParameter, ManagedVolumeHelperFailed
 from protocol.managed import Connector
 from storage.managed_table import FILE
@@ -147,6 +148,6 @@ def _checked(path: Path) -> str:
     return str(path)
 
 
-async def _no_jobs() -> list[str]:
+async def _no_jobs() -> list[Named]:
     """Copies of this host, foreground ones too, hold the locks of their disks: that is enough."""
     return []

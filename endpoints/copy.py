@@ -8,6 +8,7 @@ from functools import partial
 
 import trio
 
+from endpoints import tail
 from endpoints.disk import Disk, NewFile
 from endpoints.new_file import created
 from endpoints.plan import Plan
@@ -16,7 +17,8 @@ from endpoints.unshrunk import unshrunk
 from endpoints.watchdog import STALL_TIME, Watchdog
 from jobs.progress import Progress, Report
 from processes import allocation, nbd, qemu_img
-from processes.allocation import Allocation
+from processes.allocation import CHUNK, Allocation
+from processes.failure import tool_error
 from processes.image_node import Node
 from processes.tool import TERM_WAIT
 from protocol.errors import BadOutput, FlushFailed, ToolFailed, ToolStalled, VerifyFailed
@@ -113,9 +115,9 @@ def _first(disk: Disk, size: int) -> Node:
     """The first `size` bytes of a disk: what lies beyond in a longer target is none of the copy.
 
     Not over a backing file: there QEMU takes for zeros what the backing file holds, and a longer
-    target is compared with its end, which must read as zeros.
+    target is compared with its end, which must read as zeros. So must an end that was cleared.
     """
-    if disk.size == size or disk.backing is not None:
+    if disk.size == size or disk.backing is not None or disk.clear_tail:
         return disk.node
     return {"driver": "raw", "size": size, "file": disk.node}
 
@@ -123,10 +125,21 @@ def _first(disk: Disk, size: int) -> Node:
 async def _by_qemu_img(
     plan: Plan, target: Disk, moved: qemu_img.Moved, report: Report, inherit: Sequence[int]
 ) -> None:
-    async with _flushed(target, report):
+    async with _flushed(target, report) as fd:
         await qemu_img.convert(
             plan.source.node, target.writable, plan.flags, moved, inherit=inherit
         )
+        if target.clear_tail:
+            await _clear_tail(fd, target, plan.source.size)
+
+
+async def _clear_tail(fd: int, target: Disk, start: int) -> None:
+    """Let the target read as zeros from `start` to its end: here, as nobody else has its lease."""
+    try:
+        await tail.clear(fd, start, target.size)
+    except OSError as e:
+        words = f"clearing {target.url} behind byte {start}: {e.strerror or e}"
+        raise tool_error("leasehold", 1, words) from e
 
 
 async def _by_nbdcopy(
@@ -166,8 +179,8 @@ async def _target(plan: Plan) -> AsyncGenerator[Disk]:
 
 
 @asynccontextmanager
-async def _flushed(target: Disk, report: Report) -> AsyncGenerator[None]:
-    """Flush a file or device after the body, through a descriptor opened before it.
+async def _flushed(target: Disk, report: Report) -> AsyncGenerator[int]:
+    """Flush a file or device after the body, by a descriptor opened before it, which it yields.
 
     One that is opened later would not see an error that the tool has already swallowed.
     Source: fsync(2); the kernel's errseq_t reports an error once to each open description.
@@ -177,7 +190,7 @@ async def _flushed(target: Disk, report: Report) -> AsyncGenerator[None]:
     try:
         raw_file = target.kind == "file" and target.format == "raw"
         length = os.fstat(fd).st_size if raw_file else None
-        yield
+        yield fd
         report(Progress(stage="flushing"))
         try:
             await trio.to_thread.run_sync(_settle, fd, length)
@@ -195,20 +208,20 @@ def _settle(fd: int, length: int | None) -> None:
     os.fsync(fd)
 
 
-async def allocation_of(source: Disk, *, top: bool = False) -> Allocation:
+async def allocation_of(source: Disk, *, top: bool = False, chunk: int = CHUNK) -> Allocation:
     """Where the source holds data; everywhere, when that is not to be had.
 
-    top: only what it holds above its backing file.
+    top: only what it holds above its backing file. chunk: bytes that a target takes at once.
     """
     if source.size >= MAP_FROM:
         try:
             if source.kind == "file" and source.format == "raw":  # without starting a tool
                 [path] = source.lengths
-                look = partial(allocation.of_file, path, source.size)
+                look = partial(allocation.of_file, path, source.size, chunk)
                 return await trio.to_thread.run_sync(look, abandon_on_cancel=True)
-            return await qemu_img.map_(source.node, source.size, top=top)
+            return await qemu_img.map_(source.node, source.size, top=top, chunk=chunk)
         except (ToolFailed, ToolStalled, BadOutput, OSError):
             pass  # the figures get coarser, the copy itself tells what is wrong
-    everywhere = Allocation(source.size)
+    everywhere = Allocation(source.size, chunk)
     everywhere.add(0, source.size)
     return everywhere

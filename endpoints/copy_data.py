@@ -7,9 +7,10 @@ docs/architecture.md tells why in this order.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import trio
 
@@ -27,6 +28,8 @@ from leases.store import Store
 from processes.tool import find
 from protocol.errors import AcquireLockFailure, SameImage
 from storage.image import Policy
+
+CHAIN_TIME = 5.0  # seconds
 
 
 class Endpoint(Protocol):
@@ -121,7 +124,7 @@ async def copy(
         with trio.CancelScope() as last_byte:
             async with held(_locks(request), waiting) as locks_fd, tracked.taken_up() as grant:
                 plan = await checked(request)
-                async with held(_chain_locks(plan), _busy) as chain_fd:
+                async with _chain_held(plan) as chain_fd:
                     inherit = (*grant.fds, locks_fd, chain_fd)
                     manner = Manner(inherit, request.stall_time, request.verify)
                     copied = await copy_bytes(plan, report, manner)
@@ -141,14 +144,27 @@ async def copy(
     }
 
 
-def _chain_locks(plan: Plan) -> list[Lock]:
-    """What the source is read through: known only once it was looked at, under its own lock."""
-    return disk.file_locks(plan.source.files, Mode.SHARED)
+@asynccontextmanager
+async def _chain_held(plan: Plan) -> AsyncGenerator[int]:
+    """Hold what the source is read through: known only once that was looked at, under its own lock.
 
+    Waited for as long as a look of others takes, and no longer: locks are waited for in one order,
+    and these come late. Raises AcquireLockFailure (651).
+    """
+    busy: Lock | None = None
 
-def _busy(lock: Lock) -> NoReturn:
-    # Not waited for: locks are waited for in one order only, and these come late.
-    raise AcquireLockFailure(str(lock), "another copy writes a file that the source is read from")
+    def waiting(lock: Lock) -> None:
+        nonlocal busy
+        busy = lock
+
+    async with AsyncExitStack() as stack:
+        with trio.move_on_after(CHAIN_TIME) as scope:
+            locks = disk.file_locks(plan.source.files, Mode.SHARED)
+            fd = await stack.enter_async_context(held(locks, waiting))
+        if scope.cancelled_caught:
+            reason = "another copy writes a file that the source is read from"
+            raise AcquireLockFailure(str(busy), reason)
+        yield fd
 
 
 def _locks(request: CopyRequest) -> list[Lock]:

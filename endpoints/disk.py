@@ -45,6 +45,7 @@ class Disk:
     of, as (st_dev, st_ino) or for a device (st_rdev, 0): two disks that share one are one.
     lengths: bytes of the local files and devices that it is read from, by path.
     Of a target alone: sparse: it is to stay thin. preallocated: its space is taken and stays so.
+    clear_tail: what lies behind the copied bytes belonged to others, and is made to read as zeros.
     is_zero: the caller says that it reads as zeros. blank: whether it does, as its storage tells;
     None: that does not know. connections: of how many at once its server can flush the writes by
     one answer. backing: what it lies over and is read through where it
@@ -62,6 +63,7 @@ class Disk:
     lengths: Mapping[str, int] = field(default_factory=dict)
     sparse: bool = False
     preallocated: bool = False
+    clear_tail: bool = False
     is_zero: bool = False
     blank: bool | None = None
     connections: int = 1

@@ -23,8 +23,9 @@ async def remove_image(domain: Domain, store: Store, img_id: str, *, force: bool
 
     force: though other images are on a volume of it. Raises, and changes nothing:
     AcquireLockFailure (651): the lease of a volume is held, or a process of this host uses the
-    image, or makes a volume of it; VolumeHasChild: see force; ImageRefused. OSError: it is removed
-    in part, which the next call ends.
+    image, or somebody makes a volume of it; VolumeHasChild: see force; ImageRefused. OSError: it is
+    removed in part, which the next call ends; and 651 as well, where somebody has made a volume of
+    it meanwhile: that stays, with its image.
     """
     locks = [
         Lock("domain", domain.id, Mode.SHARED),
@@ -36,10 +37,12 @@ async def remove_image(domain: Domain, store: Store, img_id: str, *, force: bool
             if not force:
                 await trio.to_thread.run_sync(image_removal.check_unshared, domain, image)
             async with _leased(domain, store, image):
-                await trio.to_thread.run_sync(_unpublished, image)
+                await trio.to_thread.run_sync(image_removal.unpublish, image)
             reached(VERB, "unpublished")
-            await trio.to_thread.run_sync(image_removal.move_away, domain, img_id)
+            await trio.to_thread.run_sync(image_removal.move_away, domain, image)
             reached(VERB, "moved")
+        await trio.to_thread.run_sync(image_removal.settle, domain, img_id)
+        reached(VERB, "settled")
         await trio.to_thread.run_sync(image_removal.remove_left, domain, img_id)
 
 
@@ -59,8 +62,3 @@ async def _leased(domain: Domain, store: Store, image: Doomed) -> AsyncGenerator
         for grant in grants:
             await grant.check()
         yield
-
-
-def _unpublished(image: Doomed) -> None:
-    with image_removal.unmade(image):
-        image_removal.unpublish(image)

@@ -1,8 +1,9 @@
 """CopyDataLocalDiskEndpoint: a logical volume of this host that a VM is to use for its disk."""
 
+import logging
 import os
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -10,7 +11,7 @@ import trio
 
 from endpoints import disk
 from endpoints.disk import Disk, Target
-from endpoints.locks import Lock, Mode, held
+from endpoints.locks import Lock, Mode, any_taken, held
 from endpoints.tracked import SUCCEED_TIME, JobFacts, TrackedLease
 from endpoints.url import PathUrl
 from leases.grant import Grant
@@ -22,6 +23,7 @@ from protocol.errors import (
     LocalDiskInUse,
     NoSuchLocalDisk,
     ReadOnly,
+    ToolStalled,
     UnsupportedOperation,
 )
 from protocol.messages import LocalEndpoint
@@ -29,7 +31,10 @@ from protocol.record import Expectation
 from storage.image import Policy
 from storage.local_disks import LocalDisks
 
+log = logging.getLogger(__name__)
+
 NAMESPACE = "localdisk"
+READY_TIME = 600.0  # seconds; as long a look at LVM that stalls is tried again
 _WAY_OUT = (
     "without root it is opened by a member of the group that 57-leasehold-localdisk.rules names;"
     " packaging/rootless/install has udev follow that rule"
@@ -44,6 +49,16 @@ def changing(disks: LocalDisks, vol_id: str) -> Lock:
     return Lock(NAMESPACE, f"{disks.lvm.volume_group}/{vol_id}", Mode.EXCLUSIVE)
 
 
+def allotting(disks: LocalDisks) -> Lock:
+    """Held by whoever looks for room in the thin pool and makes a disk there, one at a time."""
+    return Lock(NAMESPACE, disks.lvm.path("allotting"), Mode.EXCLUSIVE)
+
+
+def beginning(disks: LocalDisks, vol_id: str, mode: Mode) -> Lock:
+    """Held for writing from before a local disk is made until its job is known to this host."""
+    return Lock(NAMESPACE, f"{disks.path(vol_id)}/beginning", mode)
+
+
 @asynccontextmanager
 async def unwritten(disks: LocalDisks, vol_id: str) -> AsyncGenerator[None]:
     """No copy of this host writes to a local disk in the body. Raises LocalDiskInUse (4301)."""
@@ -53,6 +68,11 @@ async def unwritten(disks: LocalDisks, vol_id: str) -> AsyncGenerator[None]:
 
     async with held(_target_locks(disks, vol_id), busy):
         yield
+
+
+def is_written(disks: LocalDisks, vol_id: str) -> bool:
+    """Does a copy of this host write to a local disk, or is it looked at as by `unwritten`?"""
+    return any_taken(_target_locks(disks, vol_id))
 
 
 def _target_locks(disks: LocalDisks, vol_id: str) -> list[Lock]:
@@ -106,8 +126,10 @@ class CopyDataLocalDiskEndpoint:
             raise LocalDiskChanged(self.vol_id, f"it is not filled by job {self.job_id}")
         target = await trio.to_thread.run_sync(_raw_target, self.url, needed)
         # A new thin volume reads as zeros. A linear one holds what was there before, wherever that
-        # may be: what its beginning looks like says nothing.
-        return replace(target, sparse=found.backend == "lvmthin", blank=found.blank)
+        # may be: what its beginning looks like says nothing, and what lies behind the source's end,
+        # up to the next extent, would be another VM's.
+        thin = found.backend == "lvmthin"
+        return replace(target, sparse=thin, clear_tail=not thin, blank=found.blank)
 
     def tracked(self, store: Store, job: JobFacts) -> "TrackedLocalDisk":
         """The tracking of a copy to here: the record of its lease, and the tag UPDATING."""
@@ -136,19 +158,33 @@ class TrackedLocalDisk:
         """The data is on disk: say so on the disk first, then in the record.
 
         Raises AcquireLockFailure (651): somebody keeps the disk from being changed; LeaseLost,
-        LocalDiskChanged: it is not ours any more; what LVM says.
+        LocalDiskChanged: it is not ours any more; ToolStalled: LVM was busy all the time; what LVM
+        says.
         """
         lock = changing(self._disks, self._vol_id)
-        with trio.move_on_after(SUCCEED_TIME) as waiting:
-            async with held([lock]):
-                # A lease that was lost may have been fenced, and the disk given to another copy.
-                await grant.check()
-                await self._disks.ready(self._vol_id, self._job_id)
-        if waiting.cancelled_caught:
-            raise AcquireLockFailure(str(lock), f"it was not to be had in {SUCCEED_TIME:g} s")
+        async with AsyncExitStack() as locked:
+            with trio.move_on_after(SUCCEED_TIME) as waiting:
+                await locked.enter_async_context(held([lock]))
+            if waiting.cancelled_caught:
+                raise AcquireLockFailure(str(lock), f"it was not to be had in {SUCCEED_TIME:g} s")
+            await self._ready(grant)
         reached("local", "ready")
         await self._lease.succeed(grant)
         reached("local", "recorded")
+
+    async def _ready(self, grant: Grant) -> None:
+        """Drop the mark, however busy LVM is: the copy may have taken hours."""
+        give_up = trio.current_time() + READY_TIME
+        while True:
+            # A lease that was lost may have been fenced, and the disk given to another copy.
+            await grant.check()
+            try:
+                await self._disks.ready(self._vol_id, self._job_id)
+                return
+            except ToolStalled as e:
+                if trio.current_time() >= give_up:
+                    raise
+                log.warning("local disk %s is not marked as ready yet: %s", self._vol_id, e)
 
     async def fail_early(self, error: BaseException) -> None:
         await self._lease.fail_early(error)

@@ -112,6 +112,18 @@ def try_acquire(fd: int, lock: Lock) -> bool:
         raise AcquireLockFailure(str(lock), e.strerror or str(e)) from e
 
 
+def any_taken(locks: Iterable[Lock]) -> bool:
+    """Does somebody hold one of them, in whichever mode? Takes nothing, so that it disturbs nobody.
+
+    Blocks for a moment. Raises AcquireLockFailure (651).
+    """
+    fd = host_file.opened(NAME)
+    try:
+        return any(range_lock.locked(fd, lock.offset, 1) for lock in locks)
+    finally:
+        os.close(fd)
+
+
 async def _acquire(fd: int, lock: Lock, waiting: Callable[[Lock], None]) -> None:
     # By asking again and not by F_OFD_SETLKW: a thread that waits there cannot be cancelled.
     wait = FIRST_WAIT

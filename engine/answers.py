@@ -1,11 +1,24 @@
 """What hosts answer about a job, its lease and a fence, as far as the judgement uses it."""
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeGuard
 
 from protocol.errors import Error, to_rpc
+
+# A judgement keeps what was found, and writes it down: no host may have that grow without bounds.
+LONGEST = 250  # characters of what a host says of itself
+MOST_OWNERS = 2000  # of one lease: a lockspace has no more host ids
+
+
+def brief(said: object) -> str:
+    """What a host has said, in one short line, however long or deep it is."""
+    text = said if isinstance(said, str) else reprlib.repr(said)
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST - 3]}..."
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 class HostState(StrEnum):
@@ -26,7 +39,7 @@ class Told:
     status: str
 
     def __str__(self) -> str:
-        return f"the job is {self.status}"
+        return f"the job is {brief(self.status)}"
 
 
 @dataclass(frozen=True)
@@ -60,7 +73,7 @@ class Owned:
     owners: tuple[int, ...]
 
     def __str__(self) -> str:
-        return f"the lease is held by host id {', '.join(map(str, self.owners))}"
+        return f"the lease is held by host id {brief(', '.join(map(str, self.owners)))}"
 
 
 @dataclass(frozen=True)
@@ -73,7 +86,7 @@ class Free:
         if not self.metadata:
             return "the lease is free and was never written"
         facts = ("job_status", "generation", "job_id")
-        record = ", ".join(f"{key} {self.metadata.get(key)}" for key in facts)
+        record = ", ".join(f"{key} {brief(self.metadata.get(key))}" for key in facts)
         return f"the lease is free: {record}"
 
 
@@ -105,13 +118,21 @@ def lease_view(answer: object) -> LeaseView:
     What has another shape is a look that failed, with code 100.
     """
     if not isinstance(answer, Mapping):
-        return LookFailed(Error.code, f"answer is {answer!r:.80}")
+        return LookFailed(Error.code, f"answer is {brief(answer)}")
     owners, metadata = answer.get("owners"), answer.get("metadata")
-    if isinstance(owners, list) and owners and all(type(owner) is int for owner in owners):
+    if _are_owners(owners):
         return Owned(tuple(owners))
     if owners == [] and isinstance(metadata, Mapping):
         return Free(metadata)
-    return LookFailed(Error.code, f"answer is {answer!r:.80}")
+    return LookFailed(Error.code, f"answer is {brief(answer)}")
+
+
+def _are_owners(told: object) -> TypeGuard[list[int]]:
+    return (
+        isinstance(told, list)
+        and 0 < len(told) <= MOST_OWNERS
+        and all(type(owner) is int for owner in told)
+    )
 
 
 # --- of a fence ---------------------------------------------------------------------------------
@@ -144,7 +165,7 @@ FenceAnswer = Fenced | FenceFailed
 
 
 def code_and_text(error: BaseException) -> tuple[int, str]:
-    """What an exception of a call says: its code (100 if it has none) and its text."""
+    """What an exception of a call says: its code (100 if it has none) and its text, in brief."""
     facts = to_rpc(error)
     code = facts.get("code")
-    return code if type(code) is int else Error.code, str(facts.get("message", ""))
+    return code if type(code) is int else Error.code, brief(str(facts.get("message", "")))

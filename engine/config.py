@@ -160,7 +160,7 @@ class Webhooks(Section, frozen=True):
     """How events are delivered to the urls that asked for them."""
 
     timeout: Annotated[Seconds, about("Time for one delivery.")] = Seconds(10)
-    tries: Annotated[Number, about("How often a delivery is tried.")] = 10
+    tries: Annotated[Number, about("How often a delivery is tried.")] = 15
     pause: Annotated[
         Seconds, about("Pause before the second try; each one after that is twice as long.")
     ] = Seconds(5)

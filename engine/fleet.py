@@ -13,12 +13,13 @@ from engine.answers import HostState
 from engine.capabilities import Capabilities, Membership, read_connector
 from engine.db import hosts
 from engine.db.database import Database
+from engine.host_files import HostFiles
 from engine.host_tasks import task_result
 from engine.host_view import HostView
 from engine.links import WAIT, Times
 from engine.members import Member, Members
 from protocol.client import CALL_TIME, NoAnswer
-from protocol.errors import BadParameter, Error, NoHostFits
+from protocol.errors import Error, NoHostFits
 from protocol.managed import Connector
 from protocol.messages import LeaseRef
 from protocol.record import JOB_TYPE, Expectation
@@ -58,10 +59,14 @@ class Fleet:
     `nursery`. Not thread safe: it belongs to the trio thread.
     """
 
-    def __init__(self, database: Database, nursery: trio.Nursery, times: Times) -> None:
+    def __init__(
+        self, database: Database, nursery: trio.Nursery, times: Times, files: HostFiles
+    ) -> None:
         self._database = database
         self._watchers: list[Callable[[FleetEvent], None]] = []
-        self._members = Members(database, nursery, times, changed=self._changed, heard=self._heard)
+        self._members = Members(
+            database, nursery, times, files, changed=self._changed, heard=self._heard
+        )
 
     # --- who is there ---------------------------------------------------------------------------
 
@@ -86,10 +91,7 @@ class Fleet:
         """Take up the hosts of the database, and wait `wait` seconds at most for those that do not
         answer. Raises DatabaseGone."""
         for row in await self._database.read(hosts.all_hosts):
-            try:
-                self._members.take(row)
-            except BadParameter as e:
-                log.error("host %s is left out: %s", row.name, e)
+            self._members.take(row)
         with trio.move_on_after(wait):
             for member in self._members:
                 await member.link.tried.wait()
@@ -97,7 +99,7 @@ class Fleet:
     async def add(self, host: str) -> None:
         """Take up a host whose row was just written, or has another address or name now.
 
-        Raises NoSuchObject, BadParameter: the address is none; DatabaseGone.
+        Raises NoSuchObject, DatabaseGone.
         """
         row = await self._database.read(lambda c: hosts.get(c, host))
         with trio.CancelScope(shield=True):  # else it might be given up and not taken
@@ -242,15 +244,18 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet(database: Database, *, times: Times | None = None) -> AsyncGenerator[Fleet]:
+async def fleet(
+    database: Database, *, times: Times | None = None, files: HostFiles | None = None
+) -> AsyncGenerator[Fleet]:
     """The hosts of the database for the body, each of which was tried once, or did not answer soon.
 
+    files: for TLS.
     Raises DatabaseGone.
     """
     times = times or Times()
     error: Exception | None = None
     async with trio.open_nursery() as nursery:
-        made = Fleet(database, nursery, times)
+        made = Fleet(database, nursery, times, files or HostFiles())
         try:
             await made.begin(times.first)
             yield made

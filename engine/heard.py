@@ -176,7 +176,7 @@ def recorded(metadata: Mapping[str, Any], expected: Expectation) -> Lease:
         status = JobStatus(str(metadata.get("job_status")))
         generation = _GENERATION[status](expected.generation)
         JobRecord(metadata).check(Expectation(expected.job_id, generation, status))
-    except (ValueError, Error):
+    except (ValueError, Error, RecursionError):  # of keys that are nested without end
         return Lease.OTHER
     return Lease[status.name]
 

@@ -8,26 +8,15 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import uuid4
 
-import msgspec
 from sqlalchemy import Connection
 
 from engine.admin import Admin
 from engine.db import called, hosts
 from engine.db.hosts import Host
+from engine.host_files import HostFiles
 from engine.names import checked_name, with_id
-from protocol.address import PORT, parse
+from protocol.address import PORT
 from protocol.errors import WrongState
-
-
-class HostFiles(msgspec.Struct, frozen=True, kw_only=True):
-    """Files in PEM format with which the engine reaches hosts over TLS; "" is none.
-
-    Clients cannot name files: who may add a host may not make the engine open what it likes.
-    """
-
-    ca: str = ""
-    certificate: str = ""
-    key: str = ""
 
 
 class FleetService(Protocol):
@@ -53,15 +42,11 @@ class HostAdmin:
         """
         checked_name("name", name)
         url = url_of(address)
-        files = self.files
-        parse(url, ca=files.ca, certificate=files.certificate, key=files.key)
+        self.files.address(url)
         host = Host(
             id=str(uuid4()),
             name=name,
             url=url,
-            ca=files.ca or None,
-            certificate=files.certificate or None,
-            key=files.key or None,
             added=self.admin.clock(),
         )
         text = f"added host {with_id(name, host.id)} at {url}"

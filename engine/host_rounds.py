@@ -9,7 +9,7 @@ from typing import Any
 
 import trio
 
-from engine.answers import CallFailed, HostState, NotReported, Report, Told, code_and_text
+from engine.answers import CallFailed, HostState, NotReported, Report, Told, brief, code_and_text
 from engine.hosts import Hosts
 
 log = logging.getLogger(__name__)
@@ -158,10 +158,10 @@ def _heard(state: HostState, answer: object, job_id: str) -> Heard:
     if isinstance(answer, CallFailed):
         return Heard(state, answer, {})
     if not isinstance(answer, Mapping):
-        return Heard(state, CallFailed(f"answer is {answer!r:.80}"), {})
+        return Heard(state, CallFailed(f"answer is {brief(answer)}"), {})
     if job_id not in answer:
         return Heard(state, NotReported(), {})
     info = answer[job_id]
     if not isinstance(info, Mapping) or not isinstance(info.get("status"), str):
-        return Heard(state, CallFailed(f"answer is {info!r:.80}"), {})
+        return Heard(state, CallFailed(f"answer is {brief(info)}"), {})
     return Heard(state, Told(info["status"]), info)

@@ -36,11 +36,12 @@ class Times:
 
 @dataclass(frozen=True)
 class Known:
-    """What the engine knows of a host before it asks. seen: was it up ever?"""
+    """What the engine knows of a host before it asks. address: asked for at each try; raises
+    BadParameter: there is none now. seen: was it up ever?"""
 
     id: str
     name: str
-    address: Address
+    address: Callable[[], Address]
     seen: bool = False
 
 
@@ -192,8 +193,8 @@ class HostLink:
             return was_up
 
     async def _connection(self) -> Never:
-        """Until it is lost. Raises CannotConnect, ConnectionLost, HostError, BadOutput, Refused."""
-        address = self.known.address
+        """Until it is lost. Raises Refused, and what `connected` and `_ask` raise."""
+        address = self.known.address()
         async with connected(address, timeout=self._times.connect, events=True) as client:
             await self._ask(client)
             self._client, self._seen = client, True

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import trio
@@ -13,12 +14,12 @@ from engine import met
 from engine.capabilities import Capabilities
 from engine.db.database import Database
 from engine.db.hosts import Host
+from engine.host_files import HostFiles
 from engine.host_states import LinkState, shown
 from engine.host_view import HostView
 from engine.links import HostLink, Known, Times
 from engine.met import Met
 from engine.twins import held, twin
-from protocol.address import parse
 from protocol.client import HostError
 from protocol.errors import Error, NoSuchObject, NotDrained
 
@@ -79,6 +80,7 @@ class Members:
         database: Database,
         nursery: trio.Nursery,
         times: Times,
+        files: HostFiles,
         *,
         changed: Callable[[Member, int | None], None],
         heard: Callable[[str, str, Mapping[str, Any]], None],
@@ -86,6 +88,7 @@ class Members:
         self._database = database
         self._nursery = nursery
         self._times = times
+        self._files = files
         self._changed = changed
         self._heard = heard
         self._members: dict[str, Member] = {}
@@ -104,9 +107,9 @@ class Members:
             raise NoSuchObject("host", host) from None
 
     def take(self, row: Host) -> Member:
-        """Keep a connection to a host from now on. Raises BadParameter: its address is none."""
-        given = {"ca": row.ca or "", "certificate": row.certificate or "", "key": row.key or ""}
-        known = Known(row.id, row.name, parse(row.url, **given), seen=row.seen is not None)
+        """Keep a connection to a host from now on."""
+        address = partial(self._files.address, row.url)
+        known = Known(row.id, row.name, address, seen=row.seen is not None)
         link = HostLink(
             known,
             meet=lambda told: self._meet(member, told),

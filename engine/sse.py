@@ -1,12 +1,16 @@
 """Events as a stream of HTTP: GET /leasehold/api/v1/events, as text/event-stream.
 
 What stands in the audit log is sent with its id, as "audit.added". It is read from the database, so
-nothing of it is lost, and who comes again with Last-Event-ID hears what was between. All other
-events are hints without an id: "job.progress", "disk.changed"; a reader that is too slow loses some
-and is told so by "events.lost". Source of the format: HTML Living Standard, server-sent events.
+nothing of it is lost, and who comes again with Last-Event-ID hears what was between. It is read a
+page at a time, the next one when the last was sent: a listener costs no more than that, however far
+behind it is. A database that is gone is waited for. All other events are hints without an id:
+"job.progress", "disk.changed"; a reader that is too slow loses some and is told so by
+"events.lost". Source of the format: HTML Living Standard, server-sent events.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,7 +31,7 @@ AUDIT = "audit.added"
 HEART_BEAT = 15.0  # seconds
 LIFE = 3600.0  # seconds; who comes again has to show a token that is still good
 AGAIN = 3000  # milliseconds after which a client comes again
-PAGE = 500  # rows of the audit log that are read at once
+PAGE = 100  # rows of the audit log that are read at once, and held by one listener
 
 
 @dataclass
@@ -76,33 +80,61 @@ class Told(Response):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_left, receive, nursery.cancel_scope)
                     nursery.start_soon(_over, self._stream.over, nursery.cancel_scope)
-                    await self._tell(send)
+                    out = Out(send, self._stream.heart_beat)
+                    nursery.start_soon(out.beat)
+                    await self._tell(out)
             await send({"type": "http.response.body", "body": b""})
         finally:
             self._stream.listening -= 1
 
-    async def _tell(self, send: Send) -> None:
-        async def put(text: str) -> None:
-            if text:
-                await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
-
+    async def _tell(self, out: "Out") -> None:
         with self._stream.bus.subscribed() as heard:
-            await put(f"retry: {AGAIN}\n\n")
-            for event in await self._log.new():
-                await put(self._text(event))
+            await out.put(f"retry: {AGAIN}\n\n")
+            await self._catch_up(out)
             while True:
-                told = None
-                with trio.move_on_after(self._stream.heart_beat):
-                    told = await heard.receive()
-                if told is None:
-                    await put(": alive\n\n")
-                    continue
-                for event in await self._log.new() if told.id is not None else ():
-                    await put(self._text(event))
-                await put(self._text(replace(told, id=None)))
+                told = await heard.receive()
+                if told.id is not None:
+                    await self._catch_up(out)
+                await out.put(self._text(replace(told, id=None)))
+
+    async def _catch_up(self, out: "Out") -> None:
+        """With the audit log, for those who want to hear of it."""
+        if not matches(AUDIT, self._kinds):
+            return
+        async with aclosing(self._log.new()) as new:
+            async for event in new:
+                await out.put(text_of(event))
 
     def _text(self, event: Event) -> str:
         return text_of(event) if matches(event.kind, self._kinds) else ""
+
+
+class Out:
+    """The way to one listener. Some task tells, and when it has nothing to tell, `beat` does."""
+
+    def __init__(self, send: Send, heart_beat: float) -> None:
+        self._send = send
+        self._heart_beat = heart_beat
+        self._last = trio.current_time()
+        self._turn = trio.Lock()
+
+    async def put(self, text: str) -> None:
+        if text:
+            async with self._turn:
+                await self._sent(text)
+
+    async def beat(self) -> None:
+        """Show that the stream lives, until cancelled."""
+        while True:
+            await trio.sleep_until(self._last + self._heart_beat)
+            async with self._turn:
+                if trio.current_time() >= self._last + self._heart_beat:
+                    await self._sent(": alive\n\n")
+
+    async def _sent(self, text: str) -> None:
+        body = {"type": "http.response.body", "body": text.encode(), "more_body": True}
+        await self._send(body)
+        self._last = trio.current_time()
 
 
 async def _left(receive: Receive, scope: trio.CancelScope) -> None:
@@ -131,17 +163,20 @@ class Log:
         self._database = database
         self._last = since
 
-    async def new(self) -> list[Event]:
-        """What was added since, the oldest first."""
-        found: list[Event] = []
-        while True:
-            last = self._last
-            rows = await self._database.read(lambda c, last=last: audit.since(c, last, limit=PAGE))  # type: ignore[misc]
-            found += map(_event, rows)
-            if rows:
-                self._last = rows[-1].id
+    async def new(self) -> AsyncGenerator[Event]:
+        """What was added since, the oldest first; what is added meanwhile, too."""
+        while rows := await self._page():
+            for row in rows:
+                self._last = row.id
+                yield _event(row)
             if len(rows) < PAGE:
-                return found
+                return
+
+    async def _page(self) -> list[audit.Entry]:
+        last = self._last
+        return await self._database.read(
+            lambda c: audit.since(c, last, limit=PAGE), patience=math.inf
+        )
 
 
 def _event(row: audit.Entry) -> Event:

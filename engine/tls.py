@@ -1,19 +1,15 @@
 """The certificate with which the engine proves to its clients who it is."""
 
 import ssl
-from pathlib import Path
 
-from protocol.errors import BadParameter
+from protocol import pem
 
 
 def context(certificate: str, key: str) -> ssl.SSLContext:
     """For a server; clients have tokens, not certificates. BadParameter: a file is no good."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        made.load_cert_chain(certificate, key)
-    except (OSError, ValueError) as e:  # SSLError is an OSError
-        raise BadParameter("certificates", f"{Path(certificate)}, {Path(key)}: {e}") from None
+    pem.show(made, certificate, key)
     return made
 
 

@@ -28,7 +28,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from engine.answers import Free, LeaseView, LookFailed, Owned
+from engine.answers import MOST_OWNERS, Free, LeaseView, LookFailed, Owned
 from protocol.errors import (
     BadOutput,
     Error,
@@ -111,10 +111,13 @@ ROWS: tuple[Row, ...] = (
 TABLE: Mapping[Cell, Row] = {cell: row for row in ROWS for cell in row.cells}
 
 
+HostId = Annotated[int, msgspec.Meta(ge=1)]
+
+
 class VolumeLease(msgspec.Struct, frozen=True):
     """owners: host ids; None: the host that was asked cannot tell."""
 
-    owners: list[Annotated[int, msgspec.Meta(ge=1)]] | None = None
+    owners: Annotated[list[HostId], msgspec.Meta(max_length=MOST_OWNERS)] | None = None
 
 
 class VolumeInfo(msgspec.Struct, frozen=True):

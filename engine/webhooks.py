@@ -34,6 +34,8 @@ ROUND = 30.0  # seconds; somebody else may have changed the clock
 MOST = 10_000  # deliveries of one webhook that wait; what comes then is not delivered
 KEPT = 7 * 86400.0  # seconds that one which has ended is kept
 COMMAND = "command"
+OBJECTS = (COMMAND, "disk", "domain", "host", "user", "webhook")  # of the rows in the audit log
+KINDS = (f"{COMMAND}.ended", *(f"{one}.changed" for one in OBJECTS))
 
 Post = Callable[[str, dict[str, str], bytes], Awaitable[str]]
 

@@ -23,7 +23,7 @@ from engine.failed_logins import FailedLogins
 from engine.fleet import Fleet, FleetEvent, HostChanged, JobEvent, fleet
 from engine.forgetting import keep_forgetting
 from engine.heard import Bounds
-from engine.host_admin import HostFiles
+from engine.host_files import HostFiles
 from engine.joining import Joining
 from engine.lease_poller import ExternalLeasePoller
 from engine.links import Times as LinkTimes
@@ -66,7 +66,7 @@ async def engine(config: Config, version: str) -> AsyncGenerator[Engine]:
         Database.opened(
             config.database_url, key=key, standby=place.standby, patience=place.patience
         ) as database,
-        fleet(database, times=_link_times(config)) as hosts,
+        fleet(database, times=_link_times(config), files=host_files(config)) as hosts,
         trio.open_nursery() as nursery,
     ):
         metrics = Metrics(version, hosts, bus)
@@ -184,8 +184,13 @@ def copy_limits(config: Config) -> CopyLimits:
     return CopyLimits(limits.copies_per_host or None, limits.copies_per_domain or None)
 
 
+def host_files(config: Config) -> HostFiles:
+    files = config.hosts
+    return HostFiles(ca=files.ca or "", certificate=files.certificate or "", key=files.key or "")
+
+
 def rest_settings(config: Config) -> RestSettings:
-    limits, files = config.limits, config.hosts
+    limits = config.limits
     return RestSettings(
         body_limit=limits.body,
         token_seconds=limits.token_life,
@@ -193,7 +198,5 @@ def rest_settings(config: Config) -> RestSettings:
         rate=limits.requests,
         burst=limits.burst,
         webhooks=Rules(config.webhooks.plain, config.webhooks.private),
-        hosts=HostFiles(
-            ca=files.ca or "", certificate=files.certificate or "", key=files.key or ""
-        ),
+        hosts=host_files(config),
     )

@@ -8,6 +8,7 @@ import trio
 
 from endpoints.domain import open_store
 from endpoints.volume import owners
+from host import looking
 from host.copying import local_disks, messages, named_domains, opened
 from host.folder import Ending, Spec
 from jobs.status import Status
@@ -70,11 +71,11 @@ async def _look(spec: Spec) -> Said:
 
 async def _volume(spec: Spec, target: DivEndpoint, domain: Domain) -> Said:
     read = partial(volume.read, domain, str(target.img_id), str(target.vol_id))
-    found = await trio.to_thread.run_sync(read, abandon_on_cancel=True)
+    found = await looking.look(domain.path, read)
     if held := await owners(await open_store(domain, spec.store), found):
         return _still_held(held)
     # Read anew: free, so what the dead one and its tools had begun to write is written.
-    facts = (await trio.to_thread.run_sync(read, abandon_on_cancel=True)).metadata
+    facts = (await looking.look(domain.path, read)).metadata
     done = (
         target.generation is not None
         and facts.legality == "LEGAL"

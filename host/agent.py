@@ -3,14 +3,15 @@
 import os
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import msgspec
 import structlog
 import trio
 from structlog.contextvars import bind_contextvars
 
-from host import aftermath, local, subject
+from host import abort_wish, aftermath, local, subject
 from host.background import background
 from host.folder import Ending, Folder, Spec
 from host.following import Watcher, followed
@@ -36,6 +37,7 @@ from protocol.reported import Reported
 log = structlog.get_logger()
 
 LOCK_TIME = 2.0  # seconds; an agent that was killed holds its journal no longer
+WISH_LOOK = 1.0  # seconds between two looks at the jobs that wait
 _LOOK = 0.05
 
 
@@ -69,6 +71,23 @@ class Agent:
         self.queue.submit(job, priority=spec.priority)
         return job
 
+    async def adopt(self, job_id: str) -> None:
+        """Follow a job that another process of this host does, with a folder in our journal, as if
+        it had been begun in a former life. Nothing is done when it is known already, or when no
+        process does it: not yet, or not any more.
+        """
+        if self.registry.list(job_ids=[job_id]):
+            return
+        await self._gone(job_id)
+        folder = self._journal.folder(job_id)
+        spec = await local.run(_spec_of_living, folder)
+        if spec is None:
+            return
+        job = self._job(folder, spec)
+        with suppress(JobExists):  # somebody else was faster
+            self._add(job)
+            self.queue.adopt(job)
+
     async def abort(self, job_id: str) -> None:
         """Ask a job to stop: once this returns, no restart makes that undone.
 
@@ -79,7 +98,7 @@ class Agent:
             raise JobNotActive(job_id, job.status.value)
         folder = self._journal.folder(job_id)
         with trio.CancelScope(shield=True):
-            ended = await local.run(_write_abort, folder)
+            ended = await local.run(abort_wish.write, folder)
         while job.status is Status.PENDING and not ended:  # noqa: ASYNC110 - a moment
             await trio.sleep(_LOOK)  # its worker lives, and is being adopted
         if job.status is not Status.ABORTED:  # by the ending that was just written
@@ -120,6 +139,7 @@ class Agent:
             nursery.start_soon(self._shield.watch)
             nursery.start_soon(self._remove_forgotten)
             nursery.start_soon(self._spawner.warm)
+            nursery.start_soon(self._see_wishes)
             await self.queue.run()
 
     async def _take_up(self, entry: Entry) -> None:
@@ -164,7 +184,7 @@ class Agent:
             if job.status is not Status.ABORTING:
                 raise
         with self._shield.held():
-            ending = await local.run(folder.end_unbegun, _aborted())
+            ending = await local.run(folder.end_unbegun, abort_wish.aborted())
             return ending or await self._followed(folder, spec, watcher, abort=True)
 
     async def _begin(self, folder: Folder, spec: Spec) -> None:
@@ -194,6 +214,18 @@ class Agent:
         except OSError as e:
             log.error("ending not written", job=folder.job_id, error=str(e))
         return ending
+
+    async def _see_wishes(self) -> None:
+        """Abort the jobs that wait and that another process has aborted: a command on this host
+        that goes by the journal. When its turn came, each would say so by itself."""
+        while True:
+            await trio.sleep(WISH_LOOK)
+            if waiting := [job for job in self.queue.waiting if job.id in self._kept]:
+                folders = [self._journal.folder(job.id) for job in waiting]
+                aborted = await local.run(_aborted, folders)
+                for job in waiting:
+                    if job.id in aborted and job.status is Status.PENDING:
+                        job.abort()
 
     def _add(self, job: Job) -> None:
         self.registry.add(job)
@@ -246,19 +278,24 @@ def restored(spec: Spec, ending: Ending) -> Job:
     )
 
 
-def _aborted() -> Ending:
-    return Ending(status=Status.ABORTED, ended=time.time())
+def _aborted(folders: list[Folder]) -> set[str]:
+    """The ids of those that were; of one that cannot be looked at nothing is known yet."""
+    found = set()
+    for folder in folders:
+        with suppress(OSError, msgspec.MsgspecError):
+            ending = folder.ending()
+            found |= {folder.job_id} if ending and ending.status is Status.ABORTED else set()
+    return found
 
 
-def _write_abort(folder: Folder) -> bool:
-    """Write down that a job is to be aborted; True: it has not begun, so that is its end."""
-    if folder.end_unbegun(_aborted()) is not None:
-        return True
+def _spec_of_living(folder: Folder) -> Spec | None:
+    """None: no process does this job, or what it does cannot be read."""
     try:
-        folder.ask_abort()
-    except OSError as e:  # the disk is full: the worker is asked all the same
-        log.warning("abort not written", job=folder.job_id, error=str(e))
-    return False
+        # Begun, so that nobody takes it for one that is still to be given a worker.
+        return folder.spec() if folder.begun and folder.alive else None
+    except (OSError, msgspec.MsgspecError) as e:
+        log.warning("job of another process not followed", job=folder.job_id, error=str(e))
+        return None
 
 
 @asynccontextmanager

@@ -4,14 +4,13 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import trio
-
 from endpoints.copy_data import CopyRequest, Endpoint, copy
 from endpoints.div import CopyDataDivEndpoint
 from endpoints.domain import open_store
 from endpoints.external import CopyDataExternalEndpoint, local_name
 from endpoints.local import CopyDataLocalDiskEndpoint
 from endpoints.url import parse
+from host import looking
 from host.folder import LocalGroup, Spec
 from host.membership_wait import until_joined
 from jobs.progress import Progress, Report
@@ -42,7 +41,7 @@ async def opened(spec: Spec) -> dict[str, Domain]:
     """The domains of a specification, by id, read anew. Raises what storage.domain.load raises."""
     return {
         # It only reads: an abort does not wait for storage that hangs.
-        sd_id: await trio.to_thread.run_sync(domain.load, folder, abandon_on_cancel=True)
+        sd_id: await looking.look(folder, domain.load, folder)
         for sd_id, folder in spec.domains.items()
     }
 

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 import trio
 
-from host import local
+from host import local, looking
 from leases.delta import LAST_HOST
 from processes import atomic_file
 from protocol.errors import BadParameter, Error, StorageDomainDoesNotExist
@@ -116,16 +116,16 @@ class Domains:
         self._folders, self._host_ids = folders, host_ids
 
     async def _find(self, mount: str) -> None:
-        with trio.move_on_after(MOUNT_TIME) as looking:
-            self._folders |= await trio.to_thread.run_sync(_found, mount, abandon_on_cancel=True)
-        if looking.cancelled_caught:
+        with trio.move_on_after(MOUNT_TIME) as scope:
+            self._folders |= await looking.look(mount, _found, mount)
+        if scope.cancelled_caught:
             log.error("no storage domains opened", mount=mount, error="it does not answer")
 
 
 async def load(sd_id: str, folder: str) -> Domain:
     """The domain in a folder. Raises as `read`."""
-    # It only reads: a client that goes away does not wait for storage that hangs.
-    return await trio.to_thread.run_sync(read, sd_id, folder, abandon_on_cancel=True)
+    # A client that goes away does not wait for storage that hangs, nor does any other domain.
+    return await looking.look(folder, read, sd_id, folder)
 
 
 def read(sd_id: str, folder: str) -> Domain:

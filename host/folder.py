@@ -46,7 +46,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     allow: directories that images may name. create_under: real folders in which a missing target
     may be created. real: names of files that had no link in them when they were allowed, and must
     have none when they are used. join_time: seconds to wait for this host to be in the lockspace
-    of the lease. local: where a local disk is that it copies to. created: seconds since the epoch,
+    of the lease. local: where a local disk is that it copies to. thin_bytes: of the thin pool, that
+    the copy may take. created: seconds since the epoch,
     to be shown. order: among the jobs of the journal, which gives it.
     """
 
@@ -65,6 +66,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     stall_time: float = 300.0
     join_time: float = 0.0
     local: LocalGroup | None = None
+    thin_bytes: int | None = None
     verify: bool = False
     copy_bitmaps: bool = False
     priority: int = 0

@@ -17,6 +17,7 @@ from host.folder import LocalGroup
 from host.journal import Journal
 from host.local_disk_jobs import AgentJobs, Jobs, OwnJobs
 from host.local_disk_leases import Leases
+from host.local_disk_notes import FOLDER, Notes
 from host.managed_use import Attached
 from host.this_host import ThisHost, mounts
 from protocol.errors import BadParameter
@@ -56,6 +57,7 @@ class Here:
             config.storage.store,
             config.localdisk.domain,
             hardware_id,
+            Notes(config.state / FOLDER, hardware_id),
             remember=isinstance(jobs, AgentJobs),
         )
         disks = local_disks(group)

@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 import trio
 
-from host import local
+from host import abort_wish, local
 from host.agent import Agent
 from host.copying import messages, named_domains
 from host.folder import Ending, Folder, Spec
@@ -22,9 +22,10 @@ from host.following import Watcher, followed
 from host.journal import Journal
 from host.spawner import listening
 from host.worker import worked
+from jobs.job import Job
 from jobs.progress import Progress, Report
 from leases.steps import reached
-from protocol.errors import Error
+from protocol.errors import Error, JobNotActive
 
 LOOK = 1.0  # seconds between two looks at a job that nobody tells of
 GONE_LOOK = 0.02
@@ -73,10 +74,19 @@ class AgentJobs:
         if not known:  # of a process that began when there was no agent
             await stopped(self.journal.folder(job_id))
         for job in known:
-            if not job.status.ended:
-                await self.agent.abort(job_id)
-                await job.wait()
+            await self._stop(job)
         await _gone(self.journal.folder(job_id))
+
+    async def _stop(self, job: Job) -> None:
+        if job.status.ended:
+            return
+        try:
+            await self.agent.abort(job.id)
+        except (JobNotActive, OSError):
+            if not job.status.ended:
+                raise
+        # Else it came to its end while that was written down, and may be forgotten already.
+        await job.wait()
 
 
 @dataclass(frozen=True)
@@ -91,9 +101,10 @@ class _Begun:
 
 @dataclass
 class OwnJobs:
-    """This process does them, while it is there."""
+    """This process does them, while it is there. taken: the ids of all that it has taken in."""
 
     journal: Journal
+    taken: set[str] = field(default_factory=set)
     _begun: dict[str, _Begun] = field(default_factory=dict)
 
     async def alive(self, job_id: str) -> bool:
@@ -104,6 +115,7 @@ class OwnJobs:
 
     async def begin(self, spec: Spec) -> None:
         begun = await local.run(self._begin, spec)
+        self.taken.add(str(spec.job_id))
         if begun is not None:
             self._begun[str(spec.job_id)] = begun
 
@@ -119,7 +131,11 @@ class OwnJobs:
             return await self._done(begun, report)
         folder = self.journal.folder(job_id)
         report(Progress(stage=f"waiting for job {job_id}, which fills the disk already"))
-        ending = await followed(folder, Watcher(report, _nothing)) if folder.begun else None
+        if not _told(folder):  # it waits for its turn, or is gone
+            await trio.sleep(LOOK)
+            if not _told(folder):
+                return None
+        ending = await followed(folder, Watcher(report, _nothing))
         if ending is None:
             await trio.sleep(LOOK)
         return ending
@@ -138,16 +154,19 @@ class OwnJobs:
         return folder.alive or (waits and self.journal.has_agent)
 
     def _begin(self, spec: Spec) -> _Begun | None:
-        """None: an agent that has just started has taken it up."""
+        """None: an agent that has just started has taken it up, or it was aborted already."""
         folder = self.journal.add(spec)
         lock = folder.lock()
         if lock is None:
             return None
         try:
-            return _Begun(spec, folder, lock, listening(folder))
+            if not folder.ended:
+                return _Begun(spec, folder, lock, listening(folder))
         except BaseException:
             os.close(lock)
             raise
+        os.close(lock)
+        return None
 
     async def _done(self, begun: _Begun, report: Report) -> Ending | None:
         async with _working(begun):
@@ -185,6 +204,11 @@ async def _working(begun: _Begun) -> AsyncGenerator[None]:
         os.close(begun.lock)
 
 
+def _told(folder: Folder) -> bool:
+    """Is there somebody, or something written, that tells of a job?"""
+    return folder.begun or folder.ended
+
+
 def _named_domains(folder: Folder) -> set[str]:
     try:
         _, destination = messages(folder.spec())
@@ -194,7 +218,14 @@ def _named_domains(folder: Folder) -> set[str]:
 
 
 async def stopped(folder: Folder) -> None:
-    """Ask the process that does a job to stop; return when it has."""
+    """Ask the process that does a job to stop, or is to do it; return when it has.
+
+    Raises OSError: that could not be written down.
+    """
+    try:
+        await local.run(abort_wish.write, folder)
+    except FileNotFoundError:
+        return  # nobody knows of such a job any more
     await followed(folder, Watcher(_ignored, _nothing), abort=True)
     await _gone(folder)
 

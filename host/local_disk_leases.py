@@ -13,9 +13,10 @@ import trio
 
 from endpoints.domain import StoreKind, create_domain, open_store
 from endpoints.locks import Lock, Mode, held
-from host import own_domain
+from host import local, own_domain
 from host.domains import Domains
 from host.local_disk_judge import Lease
+from host.local_disk_notes import Notes
 from leases import verbs
 from leases.steps import reached
 from leases.store import Store
@@ -52,8 +53,8 @@ class Found:
 class Leases:
     """mount: the folder of the domain of our own. default: the id of another one to use instead.
 
-    domains: those that this host knows. remember: should it know our own from the moment it is
-    made? That is for the agent to write down.
+    domains: those that this host knows. notes: of the leases in the other one. remember: should it
+    know our own from the moment it is made? That is for the agent to write down.
     """
 
     mount: Path
@@ -61,6 +62,7 @@ class Leases:
     store: StoreKind
     default: str | None
     hardware_id: str
+    notes: Notes
     remember: bool = False
 
     async def domain(self, sd_id: str | None) -> Domain:
@@ -110,7 +112,11 @@ class Leases:
         return Found(Lease.UNKNOWN if unknown else Lease.MISSING)
 
     async def create(self, where: Domain, job_id: str) -> None:
-        """Raises NoSpace (4003) and as leases.creation.create."""
+        """Raises NoSpace (4003) and as leases.creation.create; OSError: there is no room for its
+        note."""
+        if where.id == self.default:
+            await local.run(self.notes.write, job_id, where.id)
+            reached("prepare", "noted")
         metadata = JobMetadata(
             job_id=UUID(job_id), generation=FIRST_GENERATION, job_status=JobStatus.PENDING
         )
@@ -132,16 +138,19 @@ class Leases:
         reached("prepare", "fenced")
         return True
 
-    async def forget(self, job_id: str) -> None:
-        """Delete the lease of a job of which all is known; in our own domain only, as others may
-        still want to ask one in theirs. What goes wrong is logged: it is done again later."""
+    async def forget(self, job_id: str, *sd_ids: str) -> None:
+        """Delete the lease of a job of which all is known: in our own domain, in the one that this
+        host's configuration names or named when it was made, and in these; in no other, as whoever
+        asked for that may still want to ask there. What goes wrong is logged: it is done again
+        later."""
         try:
-            with trio.move_on_after(LOOK_TIME):
-                if (own := await self.own()) is not None:
-                    store = await self._opened(own, change_index=True)
-                    await verbs.delete(store, job_id)
-        except (Error, OSError) as e:
-            log.warning("lease not deleted", lease=job_id, error=str(e))
+            noted = await local.run(self.notes.domain, job_id)
+            places = [None, *dict.fromkeys(filter(None, (self.default, noted, *sd_ids)))]
+            gone = [await self._deleted(job_id, sd_id) for sd_id in places]
+            if noted is not None and all(gone):
+                await local.run(self.notes.remove, job_id)
+        except OSError as e:
+            log.warning("note of a lease not read or not removed", lease=job_id, error=str(e))
 
     async def all_own(self) -> list[str]:
         """The ids of the leases in our own domain."""
@@ -149,6 +158,22 @@ class Leases:
             return []
         found = await verbs.leases(await self._opened(own))
         return [one.lease_id for one in found]
+
+    async def noted(self) -> list[str]:
+        """The ids of the leases that this host has made where its configuration wanted them, in a
+        domain that others may use too; some of them may be gone already. Raises OSError."""
+        return await local.run(self.notes.jobs)
+
+    async def _deleted(self, job_id: str, sd_id: str | None) -> bool:
+        """False: that is not known. sd_id: as _place has it."""
+        try:
+            with trio.fail_after(LOOK_TIME):
+                if (where := await self._place(sd_id)) is not None:
+                    await verbs.delete(await self._opened(where, change_index=True), job_id)
+        except (Error, OSError, trio.TooSlowError) as e:
+            log.warning("lease not deleted", lease=job_id, sd_id=sd_id, error=str(e))
+            return False
+        return True
 
     async def _place(self, sd_id: str | None) -> Domain | None:
         """sd_id: None: ours, which there may not be yet, and whose id others may not know yet."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import trio
 
 from host.local_disk_here import in_agent
+from host.local_disk_rights import none_here
 from host.this_host import ThisHost
 from protocol.errors import ToolMissing, VolumeGroupMissing
 from protocol.local_disk_policy import Facts, Operation, check
@@ -40,6 +41,8 @@ async def _check(operation: Operation, copied: Callable[[], bool]) -> None:
 
 async def _copied_images(host: ThisHost) -> set[str]:
     """The images that local disks are copies of; none where no local disks can be."""
+    if await none_here(host.config.localdisk):
+        return set()
     try:
         disks = await in_agent(host).disks.all()
     except (ToolMissing, VolumeGroupMissing):

@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import structlog
+import trio
 
 from endpoints.local import changing, unwritten
 from endpoints.locks import held
@@ -23,14 +24,20 @@ from protocol.errors import (
 
 log = structlog.get_logger()
 
+# Seconds; a copy that is past its abort has a minute to say that it has succeeded.
+ABORT_TIME = 90.0
+GONE_TIME = 10.0
+GONE_LOOK = 0.1
+
 
 async def remove(
     here: Here, *, vol_id: str | None = None, vm_id: str | None = None, abort: bool = False
 ) -> list[str]:
     """Remove one disk, or those of a VM; one that is not there is removed already.
 
-    Both: the disk, if it is one of that VM. abort: end the copy that fills it first. Returns the
-    names of those that were removed.
+    Both: the disk, if it is one of that VM. abort: end the copy that fills it first, or wait for
+    its end. Returns the names of those that were removed. All are tried; then the first error is
+    raised.
     Raises LocalDiskInUse (4301): it is open, or a copy fills it; LocalDiskUncertain (4302);
     LocalDiskRefused (4300): it is none of ours; what LVM says.
     """
@@ -39,11 +46,19 @@ async def remove(
     names = [vol_id] if vol_id is not None else []
     if vol_id is None:
         names = [disk.volume_id for disk in await here.disks.all() if disk.vm_id == vm_id]
-    removed = []
+    removed, errors = [], list[Error | OSError]()
     for name in names:
-        if await _removed_one(here, name, vm_id, abort=abort):
-            log.info("local disk removed", local_disk=name, vm=vm_id)
-            removed.append(name)
+        try:
+            if await _removed_one(here, name, vm_id, abort=abort):
+                log.info("local disk removed", local_disk=name, vm=vm_id)
+                removed.append(name)
+        except (Error, OSError) as e:
+            # It is raised, unless that of another disk is: those of a VM do not depend on another.
+            if len(names) > 1:
+                log.warning("local disk not removed", local_disk=name, vm=vm_id, error=str(e))
+            errors.append(e)
+    if errors:
+        raise errors[0]
     return removed
 
 
@@ -54,8 +69,8 @@ async def gc(
     that there are is given, of VMs that there are not. Never one that is open, being filled, or
     was prepared in the last minutes (localdisk.keep)."""
     found = []
-    # Before the disks: a lease is made after the disk that names it.
-    leases = await here.leases.all_own()
+    # Before the disks: a lease is made after the disk that names it, and so is its note.
+    leases = [*await here.leases.all_own(), *await here.leases.noted()]
     disks = await here.disks.all()
     for disk in disks:
         reason = _unused(here, await looked_at(here, disk), vms)
@@ -65,7 +80,8 @@ async def gc(
         return found
     named = {disk.job_id for disk in disks}
     for job_id in leases:
-        if job_id not in named:
+        # A disk that was removed by hand leaves a job that is still to find that out.
+        if job_id not in named and not await here.jobs.alive(job_id):
             await here.leases.forget(job_id)
     return [await _collected(here, one, vms) for one in found]
 
@@ -84,18 +100,51 @@ async def remove_found(here: Here, found: Looked) -> None:
 
 async def _removed_one(here: Here, name: str, vm_id: str | None, *, abort: bool) -> bool:
     """False: there is none, or none of this VM."""
+    tried = await _removed_idle(here, name, vm_id)
+    if abort and tried.busy and tried.job_id is not None:
+        tried = await _removed_after(here, name, vm_id, tried.job_id)
+        words = f"job {tried.job_id} has not let go of it, though it was asked to stop"
+    else:
+        words = f"job {tried.job_id} fills it: abort that first"
+    if tried.busy:
+        raise LocalDiskInUse(name, words, tried.job_id)
+    return tried.removed
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A removal. busy: it was not done, because a copy writes to the disk, or is about to; job_id:
+    of that copy, where it is known."""
+
+    removed: bool = False
+    busy: bool = False
+    job_id: str | None = None
+
+
+async def _removed_after(here: Here, name: str, vm_id: str | None, job_id: str) -> _Tried:
+    """Remove it once its copy has ended: it is aborted, unless it is past that. Bounded."""
+    with trio.move_on_after(ABORT_TIME):
+        await here.jobs.abort(job_id)
+    # What its process has started, or the kernel has of it, lets go a moment after it.
+    end = trio.current_time() + GONE_TIME
+    while (tried := await _removed_idle(here, name, vm_id)).busy:
+        if tried.job_id != job_id or trio.current_time() > end:  # another start copies it anew
+            break
+        await trio.sleep(GONE_LOOK)
+    return tried
+
+
+async def _removed_idle(here: Here, name: str, vm_id: str | None) -> _Tried:
+    """Remove it, unless a copy writes to it."""
     async with held([changing(here.disks, name)]):
         found = await look(here, name)
         if found.disk is None or (vm_id is not None and found.disk.vm_id != vm_id):
-            return False
+            return _Tried()
         if not found.disk.ours:
             raise LocalDiskRefused(name, "it is no local disk, and is left alone")
-        if not found.alive and found.lease.lease is not Lease.OWNED:
-            return await _removed_still(here, found)
-    if not abort or found.job_id is None or not found.disk.filling:
-        raise LocalDiskInUse(name, f"job {found.job_id} fills it: abort that first", found.job_id)
-    await here.jobs.abort(found.job_id)
-    return await _removed_one(here, name, vm_id, abort=False)
+        if found.alive or found.lease.lease is Lease.OWNED:
+            return _Tried(busy=True, job_id=found.job_id)
+        return _Tried(removed=await _removed_still(here, found))
 
 
 async def _removed_still(here: Here, found: Looked) -> bool:

@@ -5,6 +5,7 @@ import structlog
 
 from host.local_disk_here import in_agent
 from host.local_disk_removal import gc
+from host.local_disk_rights import none_here
 from host.local_disk_vms import known
 from host.this_host import ThisHost
 from protocol.errors import Error, ToolMissing, VolumeGroupMissing
@@ -19,6 +20,9 @@ async def look_after_start(host: ThisHost) -> None:
     if wanted == "off":
         return
     try:
+        if await none_here(host.config.localdisk):
+            log.debug("no local disks", reason="this user may not ask LVM, and sees no such group")
+            return
         here = in_agent(host)
         found = await gc(here, dry_run=wanted == "log", vms=await _vms(host))
     except (VolumeGroupMissing, ToolMissing) as e:

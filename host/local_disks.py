@@ -179,9 +179,18 @@ async def _used(here: Here, request: PrepareRequest, found: Looked, verdict: Ver
             "local disk is not that of its source", local_disk=disk.volume_id, reason=verdict.reason
         )
     if disk.job_id is not None and not found.alive and found.lease.lease not in _KEPT:
-        await here.leases.forget(disk.job_id)  # all is known of that job
+        # All is known of that job.
+        await here.leases.forget(disk.job_id, *_chosen(here, request, disk.job_id))
     path = here.disks.path(disk.volume_id)
     return Prepared(disk.volume_id, "ready", path, disk.job_id, changed, reused=True)
+
+
+def _chosen(here: Here, request: PrepareRequest, job_id: str) -> list[str]:
+    """The domain that a command has chosen for a copy of its own: it alone would ask there. What
+    another client of the agent has chosen, that client asks, and deletes."""
+    jobs = here.jobs
+    own = isinstance(jobs, OwnJobs) and job_id in jobs.taken
+    return [request.sd_id] if own and request.sd_id is not None else []
 
 
 _KEPT = (Lease.MISSING, Lease.OWNED, Lease.UNKNOWN)

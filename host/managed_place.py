@@ -10,6 +10,7 @@ from typing import Any
 import trio
 
 from endpoints.url import IscsiUrl, NbdUnixUrl, NbdUrl, NetworkUrl, PathUrl, RbdUrl, parse
+from host import looking
 from processes import nbd, qemu_img
 from protocol.errors import (
     BadOutput,
@@ -98,7 +99,7 @@ async def appeared(vol_id: str, found: Place, seconds: float) -> None:
 
 async def _device(vol_id: str, path: str, seconds: float) -> None:
     deadline = trio.current_time() + seconds
-    while (mode := _mode(path)) is None:
+    while (mode := await _looked(path)) is None:
         if trio.current_time() >= deadline:
             raise NotThere(f"the device {path} did not appear in {seconds:g} s")
         await trio.sleep(LOOK)
@@ -127,7 +128,7 @@ async def _opened(text: str) -> None:
 async def exists(path: str) -> bool:
     """Is the device there, or does the server of the url take connections? A cheap look."""
     if path.startswith("/"):
-        return _mode(path) is not None
+        return await _looked(path) is not None
     try:
         url = parse(path)
     except Error:
@@ -144,7 +145,7 @@ async def _reachable(url: NetworkUrl) -> bool:
             elif isinstance(url, NbdUrl | IscsiUrl):
                 stream = await trio.open_tcp_stream(url.host, url.port)
             else:  # its servers are in that file: without it nothing can be opened
-                return _mode(_conf(url)) is not None
+                return await _looked(_conf(url)) is not None
         except OSError:
             return False
         await stream.aclose()
@@ -154,6 +155,13 @@ async def _reachable(url: NetworkUrl) -> bool:
 
 def _conf(url: RbdUrl) -> str:
     return dict(url.options).get("conf", "/etc/ceph/ceph.conf")
+
+
+async def _looked(path: str) -> int | None:
+    """`_mode`; None too: it does not answer. A path that hangs keeps one thread, and nobody."""
+    with trio.move_on_after(REACH_TIME):
+        return await looking.look(f"name {path}", _mode, path, at_once=1)
+    return None
 
 
 def _mode(path: str) -> int | None:

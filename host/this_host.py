@@ -20,6 +20,7 @@ from host.domains import Domains
 from host.folder import Folder
 from host.journal import Journal
 from host.managed import ManagedVolumes
+from host.managed_use import Named
 from host.tasks import Tasks
 from host.turns import Turns
 from host.updates import Updates, updates
@@ -100,16 +101,17 @@ def mounts(config: Config) -> list[str]:
     return [*config.storage.mounts, *([str(own)] if own.is_dir() else [])]
 
 
-async def urls_in_use(agent: Agent, journal: Journal) -> list[str]:
-    """The urls, sources and destinations alike, of the copies that have not ended."""
+async def urls_in_use(agent: Agent, journal: Journal) -> list[Named]:
+    """The sources and destinations, if they have a url, of the copies that have not ended."""
     ids = [job.id for job in agent.registry.list() if not job.status.ended]
     return await local.run(_urls, [journal.folder(job_id) for job_id in ids])
 
 
-def _urls(folders: list[Folder]) -> list[str]:
+def _urls(folders: list[Folder]) -> list[Named]:
     found = []
     for folder in folders:
         with suppress(OSError, msgspec.MsgspecError):  # no copy, or just forgotten
             spec = folder.spec()
-            found += [end["url"] for end in (spec.source, spec.destination) if "url" in end]
+            urls = [end["url"] for end in (spec.source, spec.destination) if "url" in end]
+            found += [Named(url, str(spec.job_id), spec.real) for url in urls]
     return found

@@ -13,12 +13,18 @@ import trio
 
 from processes import lvm_names, lvm_report
 from processes.lvm_command import command
-from processes.lvm_operation import READS, Operation
+from processes.lvm_operation import READ_TIME, READS, STALLED, Operation
 from processes.lvm_report import LogicalVolume, ThinPool, VolumeGroup
 from processes.tool import Limits, run
-from protocol.errors import LocalDiskInUse, NoSuchLocalDisk, ToolFailed, VolumeGroupMissing
+from protocol.errors import (
+    LocalDiskInUse,
+    NoSuchLocalDisk,
+    ToolFailed,
+    ToolStalled,
+    VolumeGroupMissing,
+)
 
-QUICK = Limits(seconds=60)
+QUICK = Limits(seconds=60)  # longer than READ_TIME: a helper that we may not end has given up
 LONG = Limits(seconds=600)  # a thin volume is removed block by block
 DEV = "/dev"
 _SYSTEM_DIR = "LVM_SYSTEM_DIR"
@@ -118,6 +124,8 @@ class Lvm:
                 printed = await run(argv, limits=LONG, environment=_said())
             return printed
         except ToolFailed as e:
+            if self.helper and operation.verb in READS and e.status == STALLED:
+                raise ToolStalled("lvm", READ_TIME) from None
             raise named(e, self.volume_group, operation) from None
 
     def _argv(self, operation: Operation) -> list[str]:

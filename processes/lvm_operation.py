@@ -12,6 +12,7 @@ nothing that others have made is ever touched, whatever its name. The group and 
 part of it: who runs LVM knows them.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -33,6 +34,8 @@ Verb = Literal[
 ]
 CHANGES: frozenset[Verb] = frozenset({"change", "activate", "deactivate", "remove"})
 READS: frozenset[Verb] = frozenset({"volumes", "volume", "group", "pool"})
+READ_TIME = 50.0  # seconds for LVM to answer the helper; less than who runs that waits
+STALLED = os.EX_TEMPFAIL  # with this status the helper ends when it has not
 WORDS_LIMIT = 64
 IMAGE = "IU_"
 _OF_POOL = ("pool", "wake")

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import trio
 
-from processes.allocation import Allocation
+from processes.allocation import CHUNK, Allocation
 from processes.image_node import Node, ref, secrets
 from processes.private_folder import private_folder
 from processes.tool import BACKGROUND, Limits, run, spawned
@@ -119,12 +119,12 @@ async def measure(node: Node, format: str) -> Measure:
     return need
 
 
-async def map_(node: Node, size: int, *, top: bool = False) -> Allocation:
+async def map_(node: Node, size: int, *, top: bool = False, chunk: int = CHUNK) -> Allocation:
     """Where the `size` bytes of an image hold data, summed up in bounded memory.
 
-    top: only what the image holds itself, not what is read through it.
+    top: only what the image holds itself, not what is read through it. chunk: of the sum, bytes.
     """
-    allocation = Allocation(size)
+    allocation = Allocation(size, chunk)
     argv = ["qemu-img", "map", "-U", "--output=json", *secrets(node), ref(node)]
     async with spawned(argv, limits=MAP) as tool:
         with trio.move_on_after(MAP_SECONDS):

@@ -19,9 +19,9 @@ from typing import Any, ClassVar, TypeAlias
 
 import trio
 
-from protocol import jsonrpc
+from protocol import jsonrpc, pem
 from protocol.address import Address, TlsAddress, UnixAddress
-from protocol.errors import BadParameter, CannotConnect, ConnectionLost
+from protocol.errors import CannotConnect, ConnectionLost
 from protocol.jsonrpc import Notification, ParseError, Reply
 from protocol.reported import Reported
 from protocol.stomp import HEARTBEAT, BrokenFrame, Decoder, Frame, Limits, encode
@@ -326,11 +326,8 @@ def _explained(address: Address, reason: str) -> str:
 def _context(address: TlsAddress) -> ssl.SSLContext:
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        made.load_verify_locations(address.ca)
-        made.load_cert_chain(address.certificate, address.key)
-    except (OSError, ValueError) as e:  # SSLError is an OSError
-        raise BadParameter("certificates", str(e)) from None
+    pem.trust(made, address.ca)
+    pem.show(made, address.certificate, address.key)
     return made
 
 

@@ -6,8 +6,9 @@ JSON-RPC 2.0.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar, TypeAlias
 
 import msgspec
@@ -16,6 +17,7 @@ from protocol.errors import Error, to_rpc
 
 VERSION = "2.0"
 BATCH_LIMIT = 100
+DEPTH = 64  # arrays and objects in each other
 Id: TypeAlias = str | int | float | None
 
 
@@ -187,13 +189,32 @@ def text(value: Any) -> bytes:
 
 def _parse(body: bytes) -> Any:
     try:
-        return msgspec.json.decode(body)
+        value = msgspec.json.decode(body)
     except RecursionError:
         raise ParseError("nested too deeply") from None
     except UnicodeError:
         raise ParseError("not UTF-8") from None
     except (msgspec.MsgspecError, ValueError) as e:
         raise ParseError(str(e)) from None
+    if _is_deeper(value, DEPTH):
+        # What can just be read could not be shown, nor written down, by who has more on the stack.
+        raise ParseError("nested too deeply")
+    return value
+
+
+def _is_deeper(value: object, depth: int) -> bool:
+    """Are there more levels than `depth`?"""
+    level = [value]
+    for _ in range(depth + 1):
+        level = [one for one in level if isinstance(one, dict | list)]
+        if not level:
+            return False
+        level = list(chain.from_iterable(map(_inner, level)))
+    return True
+
+
+def _inner(value: Any) -> Iterable[object]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def _request(value: Any) -> Request | Refused:

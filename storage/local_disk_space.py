@@ -23,8 +23,9 @@ def check_linear(group: VolumeGroup, size: int) -> None:
         raise NoLocalSpace(f"volume group {group.name}", needed, group.free, command)
 
 
-def check_thin(group: str, pool: ThinPool, data: int) -> None:
-    """data: the bytes that will be written, of a disk that may be larger.
+def check_thin(group: str, pool: ThinPool, data: int, promised: int = 0) -> None:
+    """data: bytes of the chunks that will be written, of a disk that may be larger. promised: that
+    copies in flight may still take; they are not free for another one.
 
     Raises NoLocalSpace, ThinPoolUnsafe.
     """
@@ -38,18 +39,33 @@ def check_thin(group: str, pool: ThinPool, data: int) -> None:
     if pool.data_percent is None or pool.metadata_percent is None:
         reason = "it does not say how full it is"
         raise ThinPoolUnsafe(name, reason, f"lvchange --activate y {name}")
-    needed = rounded(data, pool.chunk_size)
-    available = _left(pool.size, pool.data_percent)
+    needed, promised = rounded(data, pool.chunk_size), rounded(promised, pool.chunk_size)
+    available = _left(pool.size, pool.data_percent) - promised
     if needed > available:
         command = f"lvextend --size +{needed - available}b {name}"
-        raise NoLocalSpace(f"thin pool {name}", needed, available, command)
-    needed = needed // pool.chunk_size * _CHUNK_ENTRY + _kept(pool.metadata_size)
-    available = _left(pool.metadata_size, pool.metadata_percent)
+        place = f"thin pool {name}{_beside(promised)}"
+        raise NoLocalSpace(place, needed, max(0, available), command)
+    entries, promised = _entries(pool, needed), _entries(pool, promised)
+    needed = entries + _kept(pool.metadata_size)
+    available = _left(pool.metadata_size, pool.metadata_percent) - promised
     if needed >= available:
         # Twice, as more has to stay free of more; that is enough even where nothing is free now.
-        more = max(2 * needed, pool.metadata_size)
+        more = max(2 * (needed + promised), pool.metadata_size)
         command = f"lvextend --poolmetadatasize +{more}b {name}"
-        raise NoLocalSpace(f"the metadata of thin pool {name}", needed, available, command)
+        place = f"the metadata of thin pool {name}{_beside(promised)}"
+        raise NoLocalSpace(place, needed, max(0, available), command)
+
+
+def _entries(pool: ThinPool, data: int) -> int:
+    """Bytes of metadata for so many bytes of whole chunks."""
+    return data // pool.chunk_size * _CHUNK_ENTRY
+
+
+def _beside(promised: int) -> str:
+    """After the place, whose free bytes are told without them."""
+    if not promised:
+        return ""
+    return f" ({promised} more are promised to copies that go on: wait for these, or abort one)"
 
 
 def _kept(metadata_size: int) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from processes import lvm_names
 from processes.lvm import Lvm
-from processes.lvm_report import VolumeGroup
+from processes.lvm_report import ThinPool, VolumeGroup
 from protocol.errors import (
     BadParameter,
     LocalDiskChanged,
@@ -56,24 +56,37 @@ class LocalDisks:
         found = [local_disk.of(v) for v in await self.lvm.volumes() if _named(v.name)]
         return sorted((disk for disk in found if disk.ours), key=lambda disk: disk.volume_id)
 
-    async def check_space(self, backend: Backend, size: int, data: int | None = None) -> None:
-        """Is there room for a disk of `size` bytes, of which `data` will be written?
+    async def thin_filling(self) -> list[LocalDisk]:
+        """Those of ours in the thin pool that a copy fills, or did not come to the end of."""
+        volumes = await self.lvm.volumes()
+        found = [local_disk.of(v) for v in volumes if v.pool == self.pool and _named(v.name)]
+        return [disk for disk in found if disk.ours and disk.filling]
 
-        data: None, it is not known: all of them. A linear disk takes its size in any case.
-        Raises VolumeGroupMissing, ThinPoolMissing, ThinPoolUnsafe, NoLocalSpace.
-        """
-        if backend == "lvm":
-            local_disk_space.check_linear(await self._group(), size)
-            return
-        await self._group()  # named as missing before its pool is
+    async def thin_pool(self) -> ThinPool:
+        """As it is now, and awake. Raises VolumeGroupMissing, ThinPoolMissing."""
         pool = await self.lvm.pool(self.pool)
         if pool is not None and pool.data_percent is None:  # it sleeps
             await self.lvm.activate_pool(self.pool)
             pool = await self.lvm.pool(self.pool)
         if pool is None:
             raise ThinPoolMissing(self.lvm.volume_group, self.pool)
+        return pool
+
+    async def check_space(
+        self, backend: Backend, size: int, data: int | None = None, *, promised: int = 0
+    ) -> None:
+        """Is there room for a disk of `size` bytes, of which `data` will be written?
+
+        data: bytes of the pool's chunks; None, it is not known: all of them. A linear disk takes
+        its size in any case. promised: bytes of the pool that copies in flight may still take.
+        Raises VolumeGroupMissing, ThinPoolMissing, ThinPoolUnsafe, NoLocalSpace.
+        """
+        if backend == "lvm":
+            local_disk_space.check_linear(await self._group(), size)
+            return
         written = size if data is None else min(data, size)
-        local_disk_space.check_thin(self.lvm.volume_group, pool, written)
+        pool = await self.thin_pool()
+        local_disk_space.check_thin(self.lvm.volume_group, pool, written, promised)
 
     async def create(
         self,

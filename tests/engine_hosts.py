@@ -76,6 +76,8 @@ class AgentHost:
         own += [f"identity.hardware_id={self.hardware_id}", "storage.require_watchdog=false"]
         # All are on this machine, which may have an iSCSI name.
         own += [f"identity.initiator=iqn.2026-11.test.leasehold:{self.name}"]
+        # LVM would look at all devices of this machine; some hang, in tests beside this one.
+        own += ["localdisk.devices=/dev/null"]
         self.agent = self._stack.enter_context(
             service(
                 self.command,

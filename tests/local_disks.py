@@ -103,13 +103,13 @@ class StandIn:
     @contextmanager
     def content(self) -> Iterator[Content]:
         """To look at and to change: what the body leaves is written."""
-        with open(self.folder / "lvm.json", "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            content = msgspec.json.decode(file.read(), type=Content)
+        place, new = self.folder / "lvm.json", self.folder / "lvm.json.new"
+        with open(self.folder / "lvm.lock", "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            content = msgspec.json.decode(place.read_bytes(), type=Content)
             yield content
-            file.seek(0)
-            file.truncate()
-            file.write(msgspec.json.encode(content))
+            new.write_bytes(msgspec.json.encode(content))
+            new.replace(place)  # whole, whenever it is killed
 
     def volumes(self) -> dict[str, LogicalVolume]:
         """As they are now, by name; not counted as a call."""

@@ -9,6 +9,7 @@ import msgspec
 
 from host.config import Config, Folders, Managed
 from host.managed import ManagedVolumes
+from host.managed_use import Named
 from storage.managed_table import FILE, ManagedTable, ManagedVolume
 from tests.managed import SD, Scripted, connection, left_in, scripted
 from tests.servers import WAIT, users
@@ -79,7 +80,7 @@ class Host:
 
 
 async def _opened(config: Config, hardware_id: str, copies: list[str], boot: str) -> ManagedVolumes:
-    async def of_copies() -> Iterable[str]:
-        return copies
+    async def of_copies() -> Iterable[Named]:
+        return map(Named, copies)
 
     return await ManagedVolumes.opened(config, hardware_id, of_copies, boot)

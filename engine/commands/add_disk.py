@@ -9,7 +9,7 @@ import time
 
 from sqlalchemy import Connection
 
-from engine.commands import image_volumes, managed_volumes
+from engine.commands import image_places, image_volumes, managed_volumes
 from engine.commands.disk_checks import MANAGED, active_domain
 from engine.commands.run import Run
 from engine.commands.specs import AddDisk
@@ -27,7 +27,7 @@ SECTOR = 512
 
 
 def begin(c: Connection, spec: AddDisk, command: str) -> None:
-    """Raises NoSuchObject (4400), WrongState (4403), BadParameter (1000)."""
+    """Raises NoSuchObject (4400), WrongState (4403), BadParameter (1000), InQuarantine (4412)."""
     checked_name("name", spec.name)
     checked_text("description", spec.description)
     if not 0 < spec.size <= LARGEST:
@@ -51,6 +51,8 @@ def begin(c: Connection, spec: AddDisk, command: str) -> None:
         created=time.time(),
     )
     disks.add(c, disk)
+    if disk.image is not None:
+        image_places.must_be_new(c, disk.domain, disk.image)
     volumes.add(c, first_volume(disk, command))
 
 
@@ -105,7 +107,7 @@ async def delete(run: Run) -> None:
         await managed_volumes.deleted(run, spec.domain, spec.volume)
     else:
         assert disk.image is not None
-        await image_volumes.deleted(run, spec.domain, disk.image)
+        await image_volumes.deleted(run, spec.domain, disk.image, volumes=(spec.volume,))
 
 
 def kept(run: Run) -> list[Kept]:

@@ -146,7 +146,7 @@ async def cut(run: Run, end: ManagedEnd) -> None:
     except Error as e:
         raise AccessNotCut(end.volume, _called(run), str(e)) from e
     if answered:
-        ended = partial(attachments.remove, volume=end.volume, host=access.host)
+        ended = partial(attachments.remove, volume=end.volume, host=access.host, command=run.id)
     else:
         log.warning("host %s is silent: shut out from volume %s", access.host, end.volume)
         ended = partial(attachments.shut_out, volume=end.volume, host=access.host)

@@ -95,10 +95,15 @@ class Commands:
     async def resolve(self, id: str) -> None:
         """Ask again what became of an unresolved command; it goes on in the background.
 
-        Raises NoSuchObject (4400); WrongState (4403): it is not unresolved.
+        Raises NoSuchObject (4400); WrongState (4403): it is not unresolved, or its disk, which was
+        free, has changed; DiskLocked (4402), InQuarantine (4412): of that disk.
         """
         at = self._services.clock()
-        await self._wish(id, "resolve", lambda c, row: wishes.resolve(c, self._type(row), row, at))
+
+        def work(c: Connection, row: Command) -> None:
+            wishes.resolve(c, self._type(row), self._run_of(row), row, at)
+
+        await self._wish(id, "resolve", work)
         self._run(id)
 
     async def clear(self, id: str, *, by_hand: bool = False) -> None:

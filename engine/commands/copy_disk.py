@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 from sqlalchemy import Connection
 
-from engine.commands import copy_rows
+from engine.commands import copy_rows, managed_volumes
 from engine.commands.copy_stages import (
     cut_source,
     cut_target,
@@ -85,7 +85,7 @@ async def finish(run: Run) -> None:
 
 
 def withdraw(c: Connection, run: Run) -> None:
-    volumes.remove(c, run.spec.volume)
+    managed_volumes.forget(c, run.spec.volume)
     disks.remove(c, run.spec.copy)
 
 

@@ -5,6 +5,7 @@ from typing import Literal, Protocol
 
 from sqlalchemy import Connection
 
+from engine.commands import image_places
 from engine.commands.add_disk import size_of
 from engine.commands.disk_checks import active_domain, taken
 from engine.commands.ends import End, Ends, Format, ImageEnd, ManagedEnd
@@ -72,8 +73,12 @@ def begin_target(c: Connection, spec: Wanted, source: Disk) -> Disk:
 
 
 def begin_volume(c: Connection, target: Disk, command: str, *, disk: str | None) -> None:
-    """The row of the volume that is to be filled. disk: None: it is of none until the switch."""
+    """The row of the volume that is to be filled. disk: None: it is of none until the switch.
+
+    Raises InQuarantine (4412): an earlier command has left one in its place."""
     assert target.volume is not None
+    if target.image is not None:
+        image_places.must_be_new(c, target.domain, target.image)
     row = Volume(
         target.volume,
         disk=disk,

@@ -5,15 +5,14 @@ finds it there and asks nobody.
 """
 
 import logging
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
 import trio
 from sqlalchemy import Connection, update
 
-from engine.commands import verdicts
+from engine.commands import storable, verdicts
 from engine.commands.attaching import SILENCE
 from engine.commands.ends import Ends, source_message, target_message, watch
 from engine.commands.leasing import lease_of
@@ -28,11 +27,16 @@ from protocol.errors import (
     CannotConnect,
     ConnectionLost,
     DatabaseGone,
+    EngineBusy,
     JobNotActive,
     NoSuchJob,
+    NoSuchObject,
 )
 
 log = logging.getLogger(__name__)
+
+ASK_AGAIN = "look into the log of the engine, which has a fault here, then resolve again"
+_LARGEST = (1 << 63) - 1  # of a number that the database takes
 
 
 async def copied(run: Run, ends: Ends) -> None:
@@ -80,9 +84,16 @@ async def _begin(run: Run, ends: Ends) -> None:
         except CannotConnect:
             if none and not left:
                 raise
+        except NoSuchObject:  # it was removed, and was asked nothing now
+            if none:
+                raise
+            return
         except ConnectionLost as e:
             none = False
             log.info("host %s gave no answer about job %s: %s", host, run.spec.job, e)
+        except Exception:  # whatever its answer was: it has got the call
+            none = False
+            log.exception("host %s was given job %s, perhaps", host, run.spec.job)
         await trio.sleep(times.pause)
     if none:
         raise ActionStopped
@@ -112,7 +123,8 @@ def _params(run: Run, ends: Ends, *, is_zero: bool) -> dict[str, Any]:
 async def _judged(run: Run, ends: Ends) -> Mapping[str, Any]:
     """The verdict, which is done or failed, in the journal. Raises NoVerdict."""
     verdict = await _verdict(run, ends)
-    record = verdicts.recorded(verdict, run.services.fleet.views())
+    # What hosts have said of themselves is in it, and a verdict has to be written down.
+    record = storable.data(verdicts.recorded(verdict, run.services.fleet.views()))
     await run.write(partial(_write, run=run, record=record))
     if verdict.end is End.UNRESOLVED:
         raise NoVerdict(verdict.reason, action=verdict.action, verdict=record)
@@ -135,13 +147,28 @@ def _written(c: Connection, id: str) -> Mapping[str, Any] | None:
 
 
 async def _verdict(run: Run, ends: Ends) -> Verdict:
-    """Judge the job; when the command is to be aborted, ask its host to stop it meanwhile."""
-    services, host = run.services, run.facts["host"]
-    one = watch(ends.target, run.spec.job, host, lease_of(run))
+    """Judge the job; when the command is to be aborted, ask its host to stop it meanwhile.
+
+    Raises EngineBusy (4408): nothing can be written down any more.
+    """
+    services = run.services
+    one = watch(ends.target, run.spec.job, run.facts["host"], lease_of(run))
     found: Verdict | Exception | None = None
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_abort_when_asked, run, host)
-        nursery.start_soon(_write_progress, run)
+
+        async def beside(work: Callable[[Run], Awaitable[None]]) -> None:
+            """Whatever becomes of it, the judgement goes on."""
+            nonlocal found
+            try:
+                await work(run)
+            except EngineBusy as e:
+                found = e
+                nursery.cancel_scope.cancel()
+            except Exception:
+                log.exception("command %s: its job is judged, and goes on", run.id)
+
+        nursery.start_soon(beside, _abort_when_asked)
+        nursery.start_soon(beside, _write_progress)
         with services.following.of(run.spec.job, partial(_heard, run)):
             try:
                 if isinstance(one, Watch):
@@ -151,60 +178,105 @@ async def _verdict(run: Run, ends: Ends) -> Verdict:
             except Exception as e:  # raised below, without the group that a nursery makes
                 found = e
         nursery.cancel_scope.cancel()
-    if isinstance(found, Exception):
+    if isinstance(found, EngineBusy):
         raise found
+    if isinstance(found, Exception):
+        await trio.lowlevel.checkpoint_if_cancelled()  # the engine stops, and the poller with it
+        log.error("command %s: its job could not be judged", run.id, exc_info=found)
+        return _unjudged(found)
     assert found is not None
     return found
 
 
+def _unjudged(fault: Exception) -> Verdict:
+    """A judgement that fails tells nothing of the job: it may be writing."""
+    return Verdict(
+        End.UNRESOLVED,
+        row="",
+        reason=f"the judgement itself failed: {type(fault).__name__}",
+        fenced=False,
+        cut_off=False,
+        disagree=False,
+        cause=None,
+        action=ASK_AGAIN,
+        error=None,
+        story=(),
+    )
+
+
+# --- how far it is ------------------------------------------------------------------------------
+
+
 def _heard(run: Run, looked: Looked) -> None:
     info = looked.info
-    percent, rate, eta = (_number(info.get(name)) for name in ("progress", "rate", "eta"))
-    copied, total = (_number(info.get(name)) for name in ("bytes", "total_bytes"))
-    if percent is not None:
-        run.report(Progress(percent, _whole(copied), rate, _whole(total), eta))
+    percent = _number(info.get("progress"), 100.0)
+    if percent is None:
+        return
+    rate, eta = (_number(info.get(name)) for name in ("rate", "eta"))
+    copied, total = (_whole(info.get(name)) for name in ("bytes", "total_bytes"))
+    run.report(Progress(percent, copied, rate, total, eta))
+
+
+def _number(said: object, most: float = _LARGEST) -> float | None:
+    """What a host tells as a number, if it can be one: not below 0, above `most`, NaN, a bool."""
+    if isinstance(said, bool) or not isinstance(said, int | float):
+        return None
+    return float(said) if 0 <= said <= most else None  # of NaN no comparison is true
+
+
+def _whole(said: object) -> int | None:
+    """Likewise, a whole number that fits into a row."""
+    if _number(said) is None or not isinstance(said, int | float):
+        return None
+    return int(said) if said == int(said) else None
 
 
 async def _write_progress(run: Run) -> None:
-    """For those who look later; what is told now is told by Run.report."""
-    written = run.progress
+    """For those who look later; what is told now is told by Run.report. Raises EngineBusy."""
+    written, told = run.progress, False
     while True:
         await trio.sleep(run.services.times.progress)
         now = run.progress
         if now == written:
             continue
-        with suppress(DatabaseGone):
-            await run.write(
-                partial(
-                    jobs.report,
-                    id=run.spec.job,
-                    progress=now.percent,
-                    bytes=now.bytes,
-                    rate=now.rate,
-                )
-            )
-            written = now
+        try:
+            await run.write(partial(_report, job=run.spec.job, now=now))
+        except EngineBusy:
+            raise
+        except DatabaseGone:
+            continue
+        except Exception as e:
+            if not told:
+                log.exception("command %s: its progress is not written down: %s", run.id, e)
+            told = True
+        written = now
 
 
-def _whole(value: float | None) -> int | None:
-    return None if value is None else int(value)
+def _report(c: Connection, job: str, now: Progress) -> None:
+    jobs.report(c, job, progress=now.percent, bytes=now.bytes, rate=now.rate)
 
 
-def _number(value: object) -> float | None:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+# --- aborted ------------------------------------------------------------------------------------
 
 
-async def _abort_when_asked(run: Run, host: str) -> None:
+async def _abort_when_asked(run: Run) -> None:
     """A host that is silent is asked until it answers; what became of the job says its lease."""
     await run.abort_asked.wait()
-    while True:
-        try:
-            await run.services.fleet.call(host, "Job.abort", {"job_id": run.spec.job})
-            return
-        except HostError as e:
-            log.info("host %s was asked to abort job %s: %s", host, run.spec.job, e)
-            if e.number in (NoSuchJob.code, JobNotActive.code):
-                return
-        except SILENCE as e:
-            log.info("host %s cannot be asked to abort job %s: %s", host, run.spec.job, e)
+    while not await _aborted(run, run.facts["host"]):  # noqa: ASYNC110 - it asks a host
         await trio.sleep(run.services.copies.pause)
+
+
+async def _aborted(run: Run, host: str) -> bool:
+    """Has the host been told, or is there nothing to abort?"""
+    try:
+        await run.services.fleet.call(host, "Job.abort", {"job_id": run.spec.job})
+    except HostError as e:
+        log.info("host %s was asked to abort job %s: %s", host, run.spec.job, e)
+        return e.number in (NoSuchJob.code, JobNotActive.code)
+    except SILENCE as e:
+        log.info("host %s cannot be asked to abort job %s: %s", host, run.spec.job, e)
+        return False
+    except Exception as e:  # it may answer anything; the abort is not over because of that
+        log.warning("host %s was asked to abort job %s: %r", host, run.spec.job, e)
+        return False
+    return True

@@ -36,6 +36,13 @@ def taken(c: Connection, disk: str, command: str, *, illegal: bool = False) -> D
     return found
 
 
+def none_kept(c: Connection, disk: str) -> None:
+    """Raises InQuarantine (4412): it has a volume, used or not, that is kept."""
+    for volume in volumes.of_disk(c, disk):
+        if volume.state == "kept":
+            raise InQuarantine("volume", volume.id)
+
+
 def managed(disk: Disk, what: str) -> Disk:
     """Raises NotSupported (4413). what: "snapshots"."""
     if disk.kind != MANAGED:

@@ -1,9 +1,11 @@
 """Volumes of images in data domains, made and deleted through any host that sees the domain."""
 
+from collections.abc import Collection
 from functools import partial
 
 import trio
 
+from engine.commands import image_places
 from engine.commands.managed_volumes import ASKED
 from engine.commands.run import Run
 from engine.db import called
@@ -72,14 +74,18 @@ async def created(
             raise
 
 
-async def deleted(run: Run, domain: str, image: str) -> None:
+async def deleted(run: Run, domain: str, image: str, *, volumes: Collection[str]) -> None:
     """Delete an image with its volumes; one that is not there is deleted.
 
-    Raises NoHostFits (4404), and as Fleet.task: a volume of it is in use, and so on.
+    volumes: all of it that the command removes. Raises StillUsed (4406): it has others, and nothing
+    was done; NoHostFits (4404), and as Fleet.task: a volume of it is in use, and so on.
     """
     params = {"storagedomainID": domain, "imageID": image}
+    host = await host_for(run, domain)
+    # Until the rows of these are removed no command begins to make others (`must_be_new`).
+    await run.read(lambda c: image_places.must_have_no_other(c, domain, image, volumes))
     try:
-        await run.services.fleet.task(await host_for(run, domain), "Image.delete", params)
+        await run.services.fleet.task(host, "Image.delete", params)
     except HostError as e:
         if e.number != ImageDoesNotExistInSD.code:
             raise

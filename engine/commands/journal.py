@@ -5,7 +5,7 @@ database is gone, it waits. What it says is told to whoever listens afterwards.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -102,7 +102,9 @@ class Journal:
         def work(c: Connection) -> tuple[int, list[str]]:
             if state in (State.FAILED, State.ABORTED):
                 kind.withdraw(c, run)
-            unlocked = _unlock(c, row.id, whole=state in (State.UNRESOLVED, State.QUARANTINED))
+            left = state in (State.UNRESOLVED, State.QUARANTINED)
+            held = kind.holds(c, run, state) if left else ()
+            unlocked = _unlock(c, row.id, whole=left, but=held)
             commands.move(
                 c,
                 row.id,
@@ -143,12 +145,14 @@ def entries_of(c: Connection, command: str) -> list[Entry]:
     return [Entry(one.name, Did(one.event), one.data) for one in stages.of_command(c, command)]
 
 
-def _unlock(c: Connection, command: str, *, whole: bool) -> list[str]:
-    """Unlock the disks of a command. whole: only those whose volume is: the target of a command
-    that is unresolved stays locked, the source does not."""
+def _unlock(c: Connection, command: str, *, whole: bool, but: Collection[str]) -> list[str]:
+    """Unlock the disks of a command, but not these. whole: only those whose volume is: the target
+    of a copy that is unresolved stays locked, the source does not."""
     unlocked = []
     for disk in disks.locked_by(c, command):
         volume = volumes.find(c, disk.volume) if disk.volume is not None else None
+        if disk.id in but:
+            continue
         if not whole or (volume is not None and volume.state == "ok"):
             disks.unlock(c, disk.id, command)
             unlocked.append(disk.id)

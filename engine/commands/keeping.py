@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from sqlalchemy import Connection
 
 from engine.commands.stage import Kept, Thing
-from engine.db import attachments, leases, quarantine, snapshots, volumes
+from engine.db import attachments, disks, leases, quarantine, snapshots, volumes
 from engine.db.quarantine import Quarantined
 
 ASK_AGAIN = "`leasehold engine job clear {command}` tries it again"
@@ -31,7 +31,7 @@ def keep(
             at=at,
         )
         quarantine.put(c, row)
-        _mark(c, thing)
+        _mark(c, thing, command)
         rows.append(row.id)
     return rows
 
@@ -40,13 +40,16 @@ def free(c: Connection, things: Iterable[Kept], *, command: str, at: float) -> N
     """Take out what the stage has taken away itself; of what was not there nothing happens."""
     for thing in things:
         quarantine.clear(c, _id(command, thing), at=at)
-        _unmark(c, thing)
+        _unmark(c, thing, command)
 
 
-def forget(c: Connection, things: Iterable[Kept]) -> None:
-    """A person has taken it away."""
+def forget(c: Connection, things: Iterable[Kept], *, command: str, used: bool = False) -> None:
+    """A person has taken it away. used: volumes that disks use, too, which go with them; without it
+    these stay, whatever was said."""
     for thing in things:
         match thing.kind:
+            case Thing.VOLUME if not used and disks.using(c, thing.object):
+                pass
             case Thing.VOLUME if volumes.find(c, thing.object):
                 volumes.remove(c, thing.object)
             case Thing.SNAPSHOT if snapshots.find(c, thing.object):
@@ -54,24 +57,24 @@ def forget(c: Connection, things: Iterable[Kept]) -> None:
             case Thing.LEASE if leases.find(c, thing.object):
                 leases.move(c, thing.object, "gone")
             case Thing.ATTACHMENT if thing.host is not None:
-                attachments.remove(c, thing.object, thing.host)
+                attachments.remove(c, thing.object, thing.host, command)
 
 
 _TABLES = {Thing.VOLUME: volumes, Thing.SNAPSHOT: snapshots, Thing.LEASE: leases}
 
 
-def _mark(c: Connection, thing: Kept) -> None:
+def _mark(c: Connection, thing: Kept, command: str) -> None:
     """Its row says so; there is none where the stage had made nothing yet."""
     if thing.kind is Thing.ATTACHMENT:
-        attachments.keep(c, thing.object, thing.host or "")
+        attachments.keep(c, thing.object, thing.host or "", command)
     else:
         _TABLES[thing.kind].keep(c, thing.object)
 
 
-def _unmark(c: Connection, thing: Kept) -> None:
+def _unmark(c: Connection, thing: Kept, command: str) -> None:
     """Its row says again what it said before, if it is there still."""
     if thing.kind is Thing.ATTACHMENT:
-        attachments.free(c, thing.object, thing.host or "")
+        attachments.free(c, thing.object, thing.host or "", command)
     else:
         _TABLES[thing.kind].free(c, thing.object)
 

@@ -3,8 +3,9 @@
 On storage: as copy_disk, with both ends compared, into a volume that belongs to no disk yet. Then,
 in one transaction, the disk uses the new volume, and the old one is to be removed. Until then any
 failure leaves the disk as it was; from then on the move has succeeded, and what cannot be removed
-of the old place is in quarantine. The disk is locked all the time. One of which a host has a local
-copy does not move.
+of the old place is in quarantine. The disk is locked all the time, also while nobody can tell how
+its job ended. One of which a host has a local copy does not move, nor does one that has a volume in
+quarantine, nor where an earlier move of it has left a volume.
 """
 
 from collections.abc import Sequence
@@ -26,8 +27,9 @@ from engine.commands.copy_stages import (
     kept_source_access,
     road,
 )
-from engine.commands.disk_checks import not_in_preview
+from engine.commands.disk_checks import none_kept, not_in_preview
 from engine.commands.ends import ImageEnd, ManagedEnd
+from engine.commands.holding import held, taken_again
 from engine.commands.run import Run
 from engine.commands.specs import new_id
 from engine.commands.stage import CommandType, Facts, Kept, Stage, Thing
@@ -62,6 +64,7 @@ def begin(c: Connection, spec: MoveDisk, command: str) -> None:
     checked_limit(spec.limit)
     source = copy_rows.begin_source(c, spec, command)
     not_in_preview(c, spec.disk)
+    none_kept(c, spec.disk)
     if source.domain == spec.domain:
         raise BadParameter("storage_domain", "the disk is in this domain already")
     if snapshots.of_disk(c, spec.disk):
@@ -79,9 +82,14 @@ async def quiesce(run: Run) -> None:
 
 
 async def switch(run: Run) -> Facts:
-    """old: ids of the volumes that the disk used."""
-    spec, sparse = run.spec, ends_of(run).sparse
-    old = [one.id for one in await run.read(lambda c: volumes.of_disk(c, spec.disk))]
+    """old: ids of the volumes that the disk used. What is in quarantine by then is not given up; of
+    the source an older version may have forgotten the row."""
+    spec, source, sparse = run.spec, ends_of(run).source, ends_of(run).sparse
+    found = await run.read(lambda c: volumes.of_disk(c, spec.disk))
+    old = [one.id for one in found if one.state != "kept"]
+    if await run.read(lambda c: volumes.find(c, source.volume)) is None:
+        old.append(source.volume)
+    run.together(partial(taken_again, run=run))
     run.together(
         lambda c: switched(c, spec.disk, spec.volume, old=old, sparse=sparse, command=run.id)
     )
@@ -89,13 +97,15 @@ async def switch(run: Run) -> Facts:
 
 
 async def remove_source(run: Run) -> None:
-    source = ends_of(run).source
-    if isinstance(source, ImageEnd):
-        await image_volumes.deleted(run, source.domain, source.image)
-    else:
-        await managed_volumes.deleted(run, source.domain, source.volume)
-    for one in run.facts["old"]:
-        run.together(partial(volumes.remove, id=one))
+    """All of them, and each is forgotten only when it is deleted."""
+    old, source = run.facts["old"], ends_of(run).source
+    for id in old:
+        # They are of one disk, so all of them are of one kind.
+        if isinstance(source, ImageEnd):
+            await image_volumes.deleted(run, source.domain, source.image, volumes=old)
+        else:
+            await managed_volumes.deleted(run, source.domain, id)
+        run.together(partial(managed_volumes.forget, volume=id))
 
 
 def kept_source(run: Run) -> Sequence[Kept]:
@@ -107,7 +117,7 @@ def kept_source(run: Run) -> Sequence[Kept]:
 
 
 def withdraw(c: Connection, run: Run) -> None:
-    volumes.remove(c, run.spec.volume)
+    managed_volumes.forget(c, run.spec.volume)
 
 
 MOVE_DISK = CommandType(
@@ -136,4 +146,6 @@ MOVE_DISK = CommandType(
     begin,
     withdraw,
     title="moving a disk",
+    holds=held,
+    retakes=taken_again,
 )

@@ -82,6 +82,7 @@ class End:
 
 Step: TypeAlias = Act | Turn | Undo | Keep | End
 ABORTED = "aborted"  # in the data of "failed": it was wished for
+RESTS_ON = "rests_on"  # in the data of "kept": the stage that was given up, for which this one was
 
 
 def next_step(stages: Sequence[Stage], journal: Sequence[Entry], *, abort: bool = False) -> Step:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from engine.commands import managed_volumes
 from engine.commands.run import Run
 from engine.commands.stage import Kept, Stage, Thing
-from engine.db import disks, snapshots, volumes
+from engine.db import disks, quarantine, snapshots, volumes
 from engine.db.volumes import Volume
 
 UNNEEDED = "unneeded"  # the fact: ids
@@ -20,24 +20,39 @@ def unneeded(c: Connection, disk: str) -> list[Volume]:
 
     In a preview there is none: what was used before is needed to go back.
     """
-    found = snapshots.of_disk(c, disk)
-    if any(one.state == "in_preview" for one in found):
+    if any(one.state == "in_preview" for one in snapshots.of_disk(c, disk)):
         return []
-    needed = {disks.get(c, disk).volume, *(one.volume for one in found)}
-    return [
-        one
-        for one in volumes.of_disk(c, disk)
-        if one.id not in needed and one.state in ("ok", "removing")
-    ]
+    return [one for one in _unused(c, disk) if one.state in ("ok", "removing")]
+
+
+def _unused(c: Connection, disk: str) -> list[Volume]:
+    """Those that it does not use, whatever their state is."""
+    if (row := disks.find(c, disk)) is None:
+        return []
+    found = snapshots.of_disk(c, disk)
+    needed = {row.volume, *(one.volume for one in found), *(one.preview_of for one in found)}
+    return [one for one in volumes.of_disk(c, disk) if one.id not in needed]
+
+
+def _to_delete(c: Connection, run: Run) -> dict[str, str]:
+    """Their ids, each with its domain. Also what this command has in quarantine, and tries again:
+    nobody else does. An older version may have forgotten the row of such a volume."""
+    disk = run.facts["disk"]
+    kept = quarantine.search(c, command=run.id, kind=Thing.VOLUME.value)
+    tried = {*run.facts.get(UNNEEDED, ()), *(one.object for one in kept)}
+    again = [one for one in _unused(c, disk) if one.state == "kept" and one.id in tried]
+    forgotten = {one.object: one.domain for one in kept if volumes.find(c, one.object) is None}
+    return {one.id: one.domain for one in (*unneeded(c, disk), *again)} | forgotten
 
 
 async def _prune(run: Run) -> None:
-    disk = run.facts["disk"]
-    found = await run.read(lambda c: unneeded(c, disk))
-    await run.note(**{UNNEEDED: [one.id for one in found]})
-    for one in found:
-        await managed_volumes.deleted(run, one.domain, one.id)
-        run.together(partial(managed_volumes.forget, volume=one.id))
+    found = await run.read(lambda c: _to_delete(c, run))
+    before = run.facts.get(UNNEEDED, [])
+    new = [volume for volume in found if volume not in before]
+    await run.note(**{UNNEEDED: [*before, *new]})  # it names all that may be in quarantine
+    for volume, domain in found.items():
+        await managed_volumes.deleted(run, domain, volume)
+        run.together(partial(managed_volumes.forget, volume=volume))
 
 
 def _kept(run: Run) -> list[Kept]:

@@ -27,7 +27,10 @@ undo, and a journal of them in the database. This page is made from the code by
   again, and what cannot be cleaned up is in quarantine, which does not change the result.
 - A copy of which nobody can say what became of it is **unresolved**: nothing is undone.
 - A disk is locked by its command, and unlocked when the command ends. It stays locked only where
-  the command is unresolved or in quarantine, and the volume that the disk uses is not whole.
+  the command is unresolved or in quarantine, and the volume that the disk uses is not whole; and
+  where it is the disk of a move that is unresolved, or whose new volume a host may still write to.
+- Nothing is made in the folder of an image where an earlier command has left a volume; and no image
+  is deleted with a volume in its folder that the command does not remove.
 - Abort: between two stages; while a host is waited for and while bytes move, at any time; while a
   volume is attached, between two calls of storage and host, which are not cut off themselves. After
   the final stage it comes too late.
@@ -42,6 +45,8 @@ undo, and a journal of them in the database. This page is made from the code by
 | `quarantined` | it failed, and not everything could be undone | by *clear*: `undoing` |
 
 - `resolve` asks again what became of an unresolved job.
+- `resolve` of a move locks its disk again, should an older version have freed it. It is refused
+  when the disk has changed since.
 - `clear` of an unresolved command counts the job as failed and undoes it: the access of its host is
   cut first. Of any other command it tries again what is in quarantine.
 - `clear --by-hand` forgets what is in quarantine: a person has removed it.

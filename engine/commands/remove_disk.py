@@ -13,7 +13,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from engine.commands import image_volumes, local_copies, managed_volumes
-from engine.commands.disk_checks import MANAGED, not_in_preview, taken
+from engine.commands.disk_checks import MANAGED, none_kept, not_in_preview, taken
 from engine.commands.run import Run
 from engine.commands.specs import RemoveDisk
 from engine.commands.stage import CommandType, Facts, Stage
@@ -33,9 +33,8 @@ def begin(c: Connection, spec: RemoveDisk, command: str) -> None:
     for snapshot in snapshots.of_disk(c, spec.disk):
         if snapshot.state == "kept":
             raise InQuarantine("snapshot", snapshot.id)
+    none_kept(c, spec.disk)
     for volume in volumes.of_disk(c, spec.disk):
-        if volume.state == "kept":
-            raise InQuarantine("volume", volume.id)
         managed_volumes.must_be_unattached(c, volume.id)
         volumes.move(c, volume.id, "removing")
 
@@ -78,7 +77,8 @@ async def delete(run: Run) -> None:
     disk, _, its_volumes = await _all(run)
     if disk.kind != MANAGED:
         assert disk.image is not None
-        return await image_volumes.deleted(run, disk.domain, disk.image)
+        ids = [one.id for one in its_volumes]
+        return await image_volumes.deleted(run, disk.domain, disk.image, volumes=ids)
     for one in sorted(its_volumes, key=lambda one: one.id == disk.volume):
         await managed_volumes.deleted(run, one.domain, one.id)
 

@@ -8,6 +8,7 @@ from engine.commands import dying
 from engine.commands.journal import Journal
 from engine.commands.next_step import (
     ABORTED,
+    RESTS_ON,
     Act,
     Did,
     End,
@@ -60,7 +61,7 @@ class Runner:
                 await self._undo(stage)
             case Keep(stage, because):
                 reason = f"{because} could not be ended, and it rests on {stage.name}"
-                await self._keep(stage, reason)
+                await self._keep(stage, reason, **{RESTS_ON: because})
 
     async def _begin(self, stage: Stage, *, resumed: bool) -> None:
         self._run.enter(stage.name, resumed=resumed)

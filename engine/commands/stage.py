@@ -8,13 +8,15 @@ A stage fails by raising. Then the stages that have begun are undone, the last o
 called until it succeeds: it must be able to say that there is nothing to undo (any more).
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 from sqlalchemy import Connection
+
+from engine.commands.states import State
 
 if TYPE_CHECKING:
     from engine.commands.run import Run
@@ -87,15 +89,24 @@ def no_rows(c: Connection, run: "Run") -> None:
     """The first transaction made no rows."""
 
 
+def no_disks(c: Connection, run: "Run", state: State) -> Collection[str]:
+    """All that are whole are free."""
+    return ()
+
+
 @dataclass(frozen=True)
 class CommandType:
     """begin: in the transaction that makes the command: checks states, locks disks, makes rows. It
         gets the spec and the id of the command. What it raises is the answer to who asked.
     withdraw: in the transaction in which the command ends as failed or aborted, after all was
         undone: takes back the rows that `begin` made.
+    holds: in the transaction in which the command is unresolved or in quarantine: ids of disks that
+        stay locked though they are whole.
+    retakes: in the transaction in which it is asked to resolve: locks those of them again that are
+        not. What it raises is the answer to who asked.
 
     At the end the runner unlocks every disk that is locked by the command, but for those with a
-    volume that is kept.
+    volume that is kept, and those that it holds.
     """
 
     name: str
@@ -104,6 +115,8 @@ class CommandType:
     begin: Callable[[Connection, Any, str], None]
     withdraw: Callable[[Connection, "Run"], None] = no_rows
     title: str = ""
+    holds: Callable[[Connection, "Run", State], Collection[str]] = no_disks
+    retakes: Callable[[Connection, "Run"], None] = no_rows
 
 
 class NoVerdict(Exception):

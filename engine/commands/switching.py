@@ -7,6 +7,7 @@ from sqlalchemy import Connection, update
 from engine.commands.copy_rows import IMAGE
 from engine.commands.disk_checks import MANAGED
 from engine.db import disks, schema, volumes
+from engine.db.kept import KEPT
 from protocol.errors import WrongState
 
 
@@ -17,7 +18,7 @@ def switched(
     be removed. Raises WrongState (4403): the command does not have the disk, or not the volume."""
     new = volumes.get(c, volume)
     rows, table = schema.volumes, schema.disks
-    moved = update(rows).where(rows.c.id.in_(old), rows.c.disk == disk)
+    moved = update(rows).where(rows.c.id.in_(old), rows.c.disk == disk, rows.c.state != KEPT)
     c.execute(moved.values(disk=None, state="removing", command=command))
     filled = update(rows).where(rows.c.id == volume, rows.c.state == "creating")
     if c.execute(filled.values(disk=disk, state="ok")).rowcount != 1:

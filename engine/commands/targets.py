@@ -36,7 +36,8 @@ async def deleted(run: Run, ends: Ends) -> None:
     if not managed_volumes.was_asked(run, target.volume):
         return
     if isinstance(target, ImageEnd):
-        await image_volumes.deleted(run, target.domain, target.image)
+        ids = (target.volume,)
+        await image_volumes.deleted(run, target.domain, target.image, volumes=ids)
     else:
         await managed_volumes.deleted(run, target.domain, target.volume)
 

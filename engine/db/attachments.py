@@ -88,19 +88,19 @@ def shut_out(c: Connection, volume: str, host: str) -> None:
     _change(c, volume, host, state="detaching", shut_out=True)
 
 
-def remove(c: Connection, volume: str, host: str) -> None:
-    """Its access has ended; the same again is no error."""
-    c.execute(delete(attachments).where(_is(volume, host)))
+def remove(c: Connection, volume: str, host: str, command: str) -> None:
+    """The access that a command wanted has ended; the same again is no error."""
+    c.execute(delete(attachments).where(_of(volume, host, command)))
 
 
-def keep(c: Connection, volume: str, host: str) -> bool:
+def keep(c: Connection, volume: str, host: str, command: str) -> bool:
     """Nobody touches it any more; False: there is no such one. The same again is no error."""
-    return kept.keep(c, attachments, _is(volume, host))
+    return kept.keep(c, attachments, _of(volume, host, command))
 
 
-def free(c: Connection, volume: str, host: str) -> bool:
+def free(c: Connection, volume: str, host: str, command: str) -> bool:
     """Back to the state before `keep`; False: it is not kept."""
-    return kept.free(c, attachments, _is(volume, host))
+    return kept.free(c, attachments, _of(volume, host, command))
 
 
 # --- what the host connects by, which may have passwords ----------------------------------------
@@ -127,6 +127,11 @@ _ALL = rows.columns(attachments, Attachment)
 
 def _is(volume: str, host: str) -> ColumnElement[bool]:
     return (attachments.c.volume == volume) & (attachments.c.host == host)
+
+
+def _of(volume: str, host: str, command: str) -> ColumnElement[bool]:
+    """That of a command: another one may have let the host in again since."""
+    return _is(volume, host) & (attachments.c.command == command)
 
 
 def _change(c: Connection, volume: str, host: str, **values: Any) -> None:

@@ -70,6 +70,11 @@ def search(
     return rows.rows(c, Disk, rows.page(query, limit, offset))
 
 
+def using(c: Connection, volume: str) -> list[Disk]:
+    """Those whose content is in a volume: one at most."""
+    return rows.rows(c, Disk, rows.columns(disks, Disk).where(disks.c.volume == volume))
+
+
 def count(
     c: Connection,
     *,

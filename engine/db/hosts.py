@@ -17,7 +17,7 @@ _NOUN = Noun(hosts, "host")
 
 @dataclass(frozen=True)
 class Host:
-    """url: of its agent. ca, certificate, key: paths of files, for TLS. maintenance: gets no work.
+    """url: of its agent. maintenance: gets no work.
 
     connector, hardware_id: what it told when it was first met; seen: when it last told them.
     """
@@ -25,9 +25,6 @@ class Host:
     id: str
     name: str
     url: str
-    ca: str | None = None
-    certificate: str | None = None
-    key: str | None = None
     maintenance: bool = False
     added: float = 0.0
     connector: Mapping[str, Any] | None = None

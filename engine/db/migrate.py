@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from protocol.errors import WrongState
 
 log = logging.getLogger(__name__)
-HEAD = "0001"  # of the tree; a database that has it is not looked at further
+HEAD = "0002"  # of the tree; a database that has it is not looked at further
 
 
 def up_to_date(c: Connection, name: str) -> None:

@@ -1,6 +1,6 @@
 """Volumes: where the content of disks is, by the id that storage knows."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -19,6 +19,7 @@ MOVES = {
     "kept": ("creating", "ok", "removing"),
     "gone": ("creating", "removing", "kept"),
 }
+REMOVING: State = "removing"
 _NOUN = Noun(volumes, "volume", MOVES)
 
 
@@ -48,6 +49,23 @@ def find(c: Connection, id: str) -> Volume | None:
 
 def of_disk(c: Connection, disk: str) -> list[Volume]:
     query = rows.columns(volumes, Volume).where(volumes.c.disk == disk).order_by(volumes.c.id)
+    return rows.rows(c, Volume, query)
+
+
+def of_image(
+    c: Connection, domain: str, image: str, *, but: Collection[str] = (), needed: bool = False
+) -> list[Volume]:
+    """All that lie in one folder of a data domain, in the order of their ids. but: not these.
+
+    needed: without those of a former place of a disk, which are only still to be removed.
+    """
+    table = volumes
+    wanted = [table.c.domain == domain, table.c.image == image, table.c.id.not_in(list(but))]
+    if needed:
+        before = table.c.kept_from.is_not_distinct_from(REMOVING)
+        leaving = (table.c.state == REMOVING) | ((table.c.state == kept.KEPT) & before)
+        wanted.append(~(table.c.disk.is_(None) & leaving))
+    query = rows.columns(table, Volume).where(*wanted).order_by(table.c.id)
     return rows.rows(c, Volume, query)
 
 

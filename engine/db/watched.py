@@ -48,7 +48,14 @@ async def watched(
     except BaseException:
         if failure is None:  # cancelled from outside as the body ended
             raise
-    if found is not None and (failure is None or isinstance(failure, trio.Cancelled)):
+    if found is not None and (failure is None or _only_cancelled(failure)):
         raise found from failure
     if failure is not None:
         raise failure
+
+
+def _only_cancelled(failure: BaseException) -> bool:
+    """Of a body with tasks of its own, it comes in groups."""
+    if isinstance(failure, BaseExceptionGroup):
+        return all(map(_only_cancelled, failure.exceptions))
+    return isinstance(failure, trio.Cancelled)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-from engine.host_admin import HostFiles
+from engine.host_files import HostFiles
 from engine.webhook_urls import Rules
 
 MIB = 1 << 20

@@ -5,7 +5,9 @@
 The operations are those of processes/lvm_operation.py and no others, each on one volume group: that
 of `[localdisk]` in /etc/leasehold/host.toml, which nobody but root may write. Nothing of it comes
 from the caller: neither the group, its devices and its pool, nor a path, an option or a variable of
-the environment. Only volumes that carry the tags of local disks are changed.
+the environment. Only volumes that carry the tags of local disks are changed. A look is ended after
+READ_TIME, and when nobody reads what it prints any more: its caller may end nothing of root's. A
+change is never cut off.
 Source: docs/localdisk.md; packaging/sudoers.
 """
 
@@ -18,9 +20,10 @@ from typing import NoReturn
 
 from host import config_file
 from host.config import LocalDisk
+from host.helpers import bounded
 from processes import lvm_names
 from processes.lvm_command import command
-from processes.lvm_operation import Operation, parsed
+from processes.lvm_operation import READ_TIME, READS, STALLED, Operation, parsed
 from protocol.errors import BadParameter, Error
 
 LVM = ("/usr/sbin/lvm", "/sbin/lvm")
@@ -33,8 +36,8 @@ ENVIRONMENT = {
 
 
 def main() -> NoReturn:
-    """The entry point. Ends as LVM does; 64: it was not asked for anything that it does; 78: its
-    configuration cannot be used."""
+    """The entry point. Ends as LVM does; 64: it was not asked for anything that it does; 75: LVM
+    did not answer in its time; 77: it may not; 78: its configuration cannot be used."""
     _become(sys.argv[1:], config_file.PATH)
 
 
@@ -54,7 +57,11 @@ def _become(words: Sequence[str], configuration: Path) -> NoReturn:
         _end(os.EX_CONFIG, e)
     os.chdir("/")
     os.umask(0o022)
-    os.execve(lvm, argv, ENVIRONMENT)
+    if operation.verb not in READS:
+        os.execve(lvm, argv, ENVIRONMENT)
+    if (status := bounded.run(lvm, argv, ENVIRONMENT, READ_TIME)) is None:
+        _end(STALLED, f"LVM gave no answer in {READ_TIME:g} s")
+    sys.exit(status)
 
 
 def composed(operation: Operation, allowed: LocalDisk) -> list[str]:

@@ -9,14 +9,16 @@ import msgspec
 import trio
 
 from endpoints.domain import lockspace_of
+from host import domains, local, looking
 from host.local_disk_here import in_agent
+from host.local_disk_rights import may_ask, none_here
 from host.this_host import ThisHost
 from host.verbs.task import status_object
 from host.verbs.verb import Nothing, Params, Verb
 from leases import daemon, ids
 from leases.daemon import Membership
+from leases.delta import InvalidDelta
 from leases.membership import asked
-from leases.worker import run
 from protocol.errors import Error, NotDrained, SanlockUnavailable, ToolMissing
 
 LVM_TIME = 10.0  # seconds
@@ -97,8 +99,8 @@ async def get_all_tasks_statuses(host: ThisHost, params: Nothing, flow_id: str) 
 
 
 async def _memberships() -> list[Membership] | None:
-    """The lockspaces of the sanlock daemon of this host; None: there is none."""
-    if await trio.Path(daemon.run_dir(), SOCKET).exists():
+    """The lockspaces of the sanlock daemon of this host; None: there is none that we may ask."""
+    if await local.run(os.path.exists, os.path.join(daemon.run_dir(), SOCKET)):
         with suppress(SanlockUnavailable):
             return await asked(daemon.memberships)
     return None
@@ -114,9 +116,10 @@ async def _local_disk(host: ThisHost) -> dict[str, Any]:
 
 async def _backends(host: ThisHost) -> list[str] | None:
     wanted = host.config.localdisk
-    if os.geteuid() != 0 and not wanted.helper:
-        # LVM tells us nothing, and that must not keep the disks of hosts without such a group.
-        return None if await trio.Path(wanted.dev, wanted.volume_group).exists() else []
+    if await none_here(wanted):
+        return []
+    if not may_ask(wanted):
+        return None
     group, pool = in_agent(host).disks.lvm, wanted.thin_pool
     try:
         if await group.group() is None:
@@ -152,12 +155,22 @@ def _membership(sd_id: str, members: Collection[Membership]) -> dict[str, Any] |
 async def _without(host: ThisHost, sd_id: str) -> dict[str, Any]:
     """Of a domain whose lockspace this host is not in: is there one, as its storage says? There may
     be one while that cannot be read."""
+    folder = host.domains.folders[sd_id]
     state = "not joined"
     with trio.move_on_after(STORAGE_TIME), suppress(Error, OSError):
-        space = lockspace_of(await host.domains.load(sd_id))
-        if await run(ids.lockspace, space.ids, space.geometry, abandon=True) is None:
+        # One look at a time: engines ask for ever, and one that hangs tells of all.
+        if await looking.look(f"ids of {folder}", _is_alone, sd_id, folder, at_once=1):
             state = "alone"
     return {"host_id": None, "state": state}
+
+
+def _is_alone(sd_id: str, folder: str) -> bool:
+    """Has the domain no lockspace? Blocks. Raises as host.domains.read; InvalidDomain, OSError."""
+    space = lockspace_of(domains.read(sd_id, folder))
+    try:
+        return ids.lockspace(space.ids, space.geometry) is None
+    except InvalidDelta:  # damaged, so there was one
+        return False
 
 
 JOBS = "a map of job id to the state of the job, as the event `|jobs|status|ID` tells it"

@@ -4,8 +4,8 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-import trio
 
+from host import local
 from host.this_host import ThisHost
 from host.verbs.verb import Params, Verb
 from jobs.job import Job
@@ -76,7 +76,7 @@ async def _described(host: ThisHost, jobs: list[Job]) -> list[dict[str, Any]]:
     """What a job is, beside its state: its two ends as they were asked for, and its result."""
     # Copied here, where they do not change: the journal is read in another thread.
     rows = [{**job.info(), **(job.result or {})} for job in jobs]
-    return await trio.to_thread.run_sync(_with_endpoints, host, rows)
+    return await local.run(_with_endpoints, host, rows)
 
 
 def _with_endpoints(host: ThisHost, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -49,7 +49,7 @@ class Prepare(Params, frozen=True):
 
 class Remove(Params, frozen=True):
     """One of vol_id and vm_id, or both: the disk, if it is one of that VM. abort: end the copy that
-    fills it first."""
+    fills it first, or wait for its end."""
 
     vol_id: UUID | None = None
     vm_id: UUID | None = None
@@ -89,6 +89,8 @@ async def prepare(host: ThisHost, params: Prepare, flow_id: str) -> dict[str, An
     )
     with host.managed.uses.named(params.source.get("url")):
         made = await local_disks.prepare(here, request)
+    if made.state == "filling" and made.job_id is not None:
+        await host.agent.adopt(made.job_id)  # one of a hook or command that went on without us
     return made.to_rpc()
 
 
@@ -99,7 +101,7 @@ async def list_(host: ThisHost, params: Nothing, flow_id: str) -> list[dict[str,
 
 async def remove(host: ThisHost, params: Remove, flow_id: str) -> list[str]:
     """Remove local disks, with all that a VM has written to them; those that are not there are
-    removed already."""
+    removed already. All of a VM are tried; the error is that of the first that could not be."""
     here = local_disks.in_agent(host)
     vol_id, vm_id = _text(params.vol_id), _text(params.vm_id)
     return await local_disks.remove(here, vol_id=vol_id, vm_id=vm_id, abort=params.abort)

@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
-import trio
 
 from endpoints.domain import StoreKind
+from endpoints.external import local_name
 from endpoints.url import PathUrl, parse
 from endpoints.volume_update import VolumeUpdate, update_volume
+from host import looking
 from host.copying import named_domains
 from host.journal import Spec
 from host.local_disk_here import group_of
@@ -124,7 +125,7 @@ async def update(host: ThisHost, params: UpdateVolume, flow_id: str) -> None:
     change = _change(info, wanted)
     domain = await host.domains.load(str(info.sd_id))
     ids = str(info.img_id), str(info.vol_id)
-    await trio.to_thread.run_sync(volume.read, domain, *ids, abandon_on_cancel=True)
+    await looking.look(domain.path, volume.read, domain, *ids)
 
     async def work(report: Report) -> dict[str, Any]:
         store = await host.store_in(domain)
@@ -139,7 +140,9 @@ async def _allowed(host: ThisHost, end: Endpoint) -> Endpoint:
     """An endpoint that a client may name, a file by its real name. Raises BadParameter (1000)."""
     if not isinstance(end, ExternalEndpoint):
         return end
-    return await trio.to_thread.run_sync(host.allowed.checked, end, abandon_on_cancel=True)
+    path = local_name(parse(end.url)) or ""
+    place = looking.place_of(path, host.allowed.rules.directories)
+    return await looking.look(f"files in {place}", host.allowed.checked, end)
 
 
 async def _format(end: Endpoint, domains: dict[str, Domain]) -> str:
@@ -148,8 +151,8 @@ async def _format(end: Endpoint, domains: dict[str, Domain]) -> str:
         return end.format
     if isinstance(end, LocalEndpoint):
         return "raw"
-    place = domains[str(end.sd_id)], str(end.img_id), str(end.vol_id)
-    found = await trio.to_thread.run_sync(volume.read, *place, abandon_on_cancel=True)
+    domain = domains[str(end.sd_id)]
+    found = await looking.look(domain.path, volume.read, domain, str(end.img_id), str(end.vol_id))
     return found.format
 
 

@@ -11,7 +11,7 @@ import structlog
 import trio
 
 from endpoints.domain import create_domain, lockspace_of, sharing
-from host import local_disk_policy, own_domain
+from host import local_disk_policy, looking, own_domain
 from host.config import Storage
 from host.domains import HostId, load
 from host.this_host import ThisHost
@@ -67,7 +67,7 @@ class Membership(Params, frozen=True):
 
 async def create(host: ThisHost, params: Create, flow_id: str) -> dict[str, Any]:
     """Make a storage domain in a folder of this host, and know it from then on."""
-    mount = await trio.to_thread.run_sync(_mount, params.path, host.config.storage)
+    mount = await looking.look(_place(host, params.path), _mount, params.path, host.config.storage)
     made = await create_domain(
         mount,
         sd_id=str(params.storagedomainID),
@@ -84,14 +84,14 @@ async def create(host: ThisHost, params: Create, flow_id: str) -> dict[str, Any]
 async def get_info(host: ThisHost, params: DomainId, flow_id: str) -> dict[str, Any]:
     """Tell what a storage domain is."""
     domain = await host.domains.load(str(params.storagedomainID))
-    facts = await trio.to_thread.run_sync(_facts, domain, abandon_on_cancel=True)
+    facts = await looking.look(domain.path, _facts, domain)
     return {**facts, "store": (await sharing(domain)).store}
 
 
 async def get_stats(host: ThisHost, params: DomainId, flow_id: str) -> dict[str, Any]:
     """Tell how much space there is, in bytes."""
     domain = await host.domains.load(str(params.storagedomainID))
-    found = await trio.to_thread.run_sync(os.statvfs, domain.path, abandon_on_cancel=True)
+    found = await looking.look(domain.path, os.statvfs, domain.path)
     return {
         "disktotal": found.f_blocks * found.f_frsize,
         "diskfree": found.f_bavail * found.f_frsize,
@@ -166,8 +166,13 @@ async def _named(host: ThisHost, params: Membership) -> Domain:
     sd_id = str(params.storagedomainID)
     if params.path is None:
         return await host.domains.load(sd_id)
-    mount = await trio.to_thread.run_sync(_mount, params.path, host.config.storage)
+    mount = await looking.look(_place(host, params.path), _mount, params.path, host.config.storage)
     return await load(sd_id, os.path.join(mount, sd_id))
+
+
+def _place(host: ThisHost, path: str) -> str:
+    rules = host.config.storage
+    return looking.place_of(path, [*rules.mounts, *rules.directories])
 
 
 def _mount(path: str, rules: Storage) -> str:

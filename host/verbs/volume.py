@@ -12,6 +12,7 @@ import msgspec
 import trio
 
 from endpoints.volume import create_volume, owners
+from host import looking
 from host.this_host import ThisHost
 from host.verbs.verb import Params, Verb
 from protocol.errors import (
@@ -87,9 +88,8 @@ async def get_info(host: ThisHost, params: VolumeId, flow_id: str) -> dict[str, 
     """Tell what a volume is, and who holds its lease."""
     domain = await host.domains.load(str(params.storagedomainID))
     ids = str(params.imageID), str(params.volumeID)
-    read = partial(trio.to_thread.run_sync, abandon_on_cancel=True)
-    found = await read(volume.read, domain, *ids)
-    facts: dict[str, Any] = await read(_facts, domain, found)
+    found = await looking.look(domain.path, volume.read, domain, *ids)
+    facts = await looking.look(domain.path, _facts, domain, found)
     lease: dict[str, Any] = {"path": found.lease, "offset": 0}
     with suppress(Error):  # a host that has not joined cannot tell
         held = await owners(await host.store_in(domain), found)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from host.wire.call import ROLES, Peer, Role
-from protocol.errors import BadParameter
+from protocol import pem
 
 
 class NotAdmitted(Exception):
@@ -35,11 +35,8 @@ def context(files: Certificates) -> ssl.SSLContext:
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     made.verify_mode = ssl.CERT_REQUIRED
-    try:
-        made.load_cert_chain(files.certificate, files.key)
-        made.load_verify_locations(files.ca)
-    except (OSError, ValueError) as e:  # SSLError is an OSError
-        raise BadParameter("certificates", str(e)) from None
+    pem.show(made, files.certificate, files.key)
+    pem.trust(made, files.ca)
     return made
 
 

@@ -41,7 +41,7 @@ def host() -> Iterator[Booted]:
         yield host
 
 
-def begin(host: Booted, rate: str = "8M") -> str:
+def begin(host: Booted, rate: str = "2M") -> str:
     """Begin a copy that takes a while; the id of the job, whose worker writes."""
     submitted = ("job", "submit", "/srv/disks/source", "/srv/disks/target")
     job_id = host("leasehold", *submitted, "--source-format", "raw", "--limit", rate, "--quiet")
@@ -87,7 +87,7 @@ def test_systemd_can_read_the_units(tmp_path: Path) -> None:
 def test_a_copy_goes_on_while_the_agent_is_restarted_killed_and_stopped(host: Booted) -> None:
     domain(host)
     host("systemctl", "enable", "--now", AGENT)
-    job_id = begin(host)
+    job_id = begin(host, "3M")
     [worker] = host.named(WORKER)
     for what, state in (
         (("restart", AGENT), "running"),

@@ -56,7 +56,7 @@ def test_an_aborted_copy_leaves_the_volume_illegal_and_says_so(
     cli: Cli, sd: str, source: Path
 ) -> None:
     volume = made(cli, sd)
-    with cli.started("copy", source, volume["name"], "--limit", "1M") as process:
+    with cli.started("copy", source, volume["name"], "--limit", "100K") as process:
         until(lambda: writers(Path(volume["path"])))
         names = sd, volume["img_id"], volume["vol_id"]
         assert cli("volume", "info", *names, "--json").json["owners"] == [1]
@@ -74,7 +74,7 @@ def test_an_aborted_copy_leaves_the_volume_illegal_and_says_so(
 
 def test_an_illegal_volume_is_no_source(cli: Cli, sd: str, source: Path, tmp_path: Path) -> None:
     volume = made(cli, sd)
-    with cli.started("copy", source, volume["name"], "--limit", "1M") as process:
+    with cli.started("copy", source, volume["name"], "--limit", "100K") as process:
         until(lambda: writers(Path(volume["path"])))
         process.kill()
         process.wait()

@@ -112,6 +112,9 @@ def test_a_copy_with_the_same_correlation_id_is_one_copy(site: Estate, cli: Engi
         (("quarantine", "clear", "nothing"), 3, "NoSuchObject"),
         (("snapshot", "delete", NOBODY), 3, "NoSuchObject"),
         (("webhook", "add", "http://127.0.0.1/x"), 2, "BadParameter"),
+        (("webhook", "add", "https://a.example/x", "--event", "job.progress"), 2, "BadParameter"),
+        (("webhook", "remove", NOBODY), 3, "NoSuchObject"),
+        (("job", "clear", NOBODY), 3, "NoSuchObject"),
     ],
 )
 def test_what_the_engine_refuses_is_told_with_its_code(
@@ -202,6 +205,27 @@ def test_events_are_shown_as_they_happen_and_afterwards(
     assert "added host host-d" in ok(cli("event", "list", "--limit", "5")).out
     ok(cli("host", "maintenance", "host-d"))
     ok(cli("host", "remove", "host-d"))
+
+
+def test_webhooks_come_and_go(cli: EngineCli, tmp_path: Path) -> None:
+    url, secret = "https://hooks.example.com/x", tmp_path / "secret"
+    secret.write_text("sixteen letters.\n")
+    secret.chmod(0o600)
+    assert ok(cli("webhook", "list")).out == "no webhooks\n"
+    words = ("webhook", "add", url, "--event", "command.ended", "--secret", f"file:{secret}")
+    one = ok(cli(*words, "--json")).json
+    two = ok(cli("webhook", "add", f"{url}/2", "--json")).json
+    rows = [line.split() for line in ok(cli("webhook", "list")).out.splitlines()]
+    assert rows[0] == ["WEBHOOK", "ACTIVE", "SIGNED", "EVENTS", "URL"]
+    assert sorted(rows[1:]) == sorted(
+        [
+            [one["id"], "yes", "yes", "command.ended", url],
+            [two["id"], "yes", "no", "all", f"{url}/2"],
+        ]
+    )
+    for made in (one, two):
+        assert made["id"] in ok(cli("webhook", "remove", made["id"])).out
+    assert ok(cli("webhook", "list", "--json")).json == {"webhooks": []}
 
 
 def test_nothing_is_in_quarantine(cli: EngineCli) -> None:

@@ -9,7 +9,9 @@ import pytest
 from typer.main import get_command
 
 from cli.app import app
+from engine.config import Webhooks
 from engine.config_file import load
+from engine.webhooks import KINDS, MOST, Pauses
 
 TOP = Path(__file__).parents[2]
 PAGES = (TOP / "docs" / "engine.md", TOP / "README.md")
@@ -31,7 +33,7 @@ FOUND = sorted({line for page in PAGES for line in commands(page)})
 
 
 def test_there_are_commands_in_the_guide() -> None:
-    assert len(FOUND) > 30
+    assert len(FOUND) > 25
 
 
 @pytest.mark.parametrize("line", FOUND)
@@ -53,3 +55,28 @@ def test_the_configuration_of_the_guide_can_be_read(tmp_path: Path) -> None:
     for block in blocks:
         (tmp_path / "engine.toml").write_text(block)
         load(tmp_path / "engine.toml", {})
+
+
+def test_the_engine_is_begun_with_its_configuration_and_after_a_change_started_again() -> None:
+    text = PAGES[0].read_text()
+    steps = (
+        "\nleasehold pki init",
+        "\n[listen]\n",
+        "\nleasehold engine init",
+        "\nsystemctl enable --now leasehold-engine",
+        "`systemctl restart leasehold-engine`",
+    )
+    places = [text.index(step) for step in steps]
+    assert places == sorted(places)
+
+
+def test_the_guide_tells_what_webhooks_are_told_and_for_how_long() -> None:
+    _, _, text = PAGES[0].read_text().partition("## Webhooks")
+    told = re.findall(r"`([a-z]+\.(?:changed|ended))`", text.partition("\n## ")[0])
+    assert sorted(told) == sorted(KINDS)
+    settings = Webhooks()
+    pauses = Pauses(settings.pause, settings.pause_most, settings.tries)
+    hours = sum(pauses.after(tries) or 0.0 for tries in range(1, settings.tries)) / 3600
+    assert 5.4 < hours < 5.5
+    assert f"{settings.tries} tries over nearly five and a half hours" in text
+    assert f"At most {MOST:,} deliveries" in text

@@ -1,19 +1,22 @@
 """`leasehold localdisk --host`: local disks by an agent; its LVM is a stand-in."""
 
+import os
 import signal
 import subprocess
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from protocol.errors import WorkerDied
 from tests.cli.hosted import HostCli, hosted
-from tests.cli.local_disks import MIB, settings, volume
+from tests.cli.local_disks import MIB, LocalCli, settings, volume
 from tests.cli.run import Ended, ended, until
 from tests.local_disks import StandIn
+from tests.servers import users
 
 pytestmark = pytest.mark.tools("qemu-img")
 
@@ -95,6 +98,22 @@ def test_the_job_is_watched_as_any_other(cli: HostCli, vm: str) -> None:
     assert watched.out.splitlines()[-1].startswith(f"{job_id} done 100%, 8.00M of 8.00M")
 
 
+def test_a_copy_whose_process_dies_is_made_anew(cli: HostCli, vm: str, group: StandIn) -> None:
+    source = cli.disk(4)
+    words = ("localdisk", "prepare", source, *RAW, "--vm", vm, "--host", cli.agent.url, "--json")
+    with cli.started(*words, "--limit", "1M") as process:
+        until(lambda: process.poll() is not None or _filling(group, vm))
+        [disk] = [one for one in group.volumes().values() if f"VM_{vm}" in one.tags]
+        for pid in users(group.device(disk.name)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        told = ended(process)
+    assert (told.code, told.json["state"]) == (0, "ready")
+    assert "has died: the disk is copied anew" in told.err
+    assert f"JOB_{told.json['job_id']}" not in disk.tags
+    assert Path(told.json["path"]).read_bytes() == source.read_bytes()
+
+
 def test_ctrl_c_has_the_job_aborted(cli: HostCli, vm: str) -> None:
     with preparing(cli, cli.disk(40), vm) as (process, job_id):
         process.send_signal(signal.SIGINT)
@@ -120,6 +139,109 @@ def test_ctrl_c_leaves_a_job_that_somebody_else_began(cli: HostCli, vm: str) -> 
         assert told.code == 4
         assert f"job {job_id} is left to its host" in told.err
         assert ended(first).code == 0
+
+
+@contextmanager
+def preparing_elsewhere(
+    cli: HostCli, group: StandIn, source: Path, vm: str, *words: object
+) -> Iterator[subprocess.Popen[str]]:
+    """A copy in the middle, by a process of that host whose jobs its agent knows nothing of; it
+    ends only after SIGCONT."""
+    state = {"LEASEHOLD_FOLDERS_STATE": str(cli.home.parent / f"state-{uuid.uuid4()}")}
+    other = LocalCli(cli.home, group, state)
+    slow = ("--vm", vm, "--limit", "2M", *words)
+    with other.started("localdisk", "prepare", source, *RAW, *slow) as process:
+        until(lambda: process.poll() is not None or _filling(group, vm))
+        process.send_signal(signal.SIGSTOP)
+        assert _filling(group, vm), ended(process)
+        yield process
+
+
+def _filling(group: StandIn, vm: str) -> bool:
+    """Does a tool write to the disk of a VM?"""
+    found = [one for one in group.volumes().values() if {f"VM_{vm}", "UPDATING"} <= one.tags]
+    return any(group.device(one.name).stat().st_blocks for one in found)
+
+
+def heard(process: subprocess.Popen[str], words: str) -> str:
+    """The line in which a command that runs says so."""
+    assert process.stderr is not None
+    return next(line for line in process.stderr if words in line)
+
+
+def test_a_copy_that_the_agent_does_not_know_is_waited_for(
+    cli: HostCli, vm: str, group: StandIn
+) -> None:
+    source = cli.disk(4)
+    words = ("localdisk", "prepare", source, *RAW, "--vm", vm, "--host", cli.agent.url, "--json")
+    with (
+        preparing_elsewhere(cli, group, source, vm, "--json") as first,
+        cli.started(*words) as second,
+    ):
+        line = heard(second, "waiting for it")
+        first.send_signal(signal.SIGCONT)
+        made, told = ended(first), ended(second)
+    assert (made.code, told.code) == (0, 0)
+    assert (told.json["path"], told.json["job_id"]) == (made.json["path"], made.json["job_id"])
+    assert (made.json["job_id"] in line, "waiting for it" in told.err) == (True, False)
+    assert told.json["reused"] is False
+    assert Path(told.json["path"]).read_bytes() == source.read_bytes()
+    assert len([call for call in group.calls() if call[:2] == ["create", told.json["vol_id"]]]) == 1
+
+
+def test_a_copy_that_the_agent_does_not_know_is_made_anew_when_it_dies(
+    cli: HostCli, vm: str, group: StandIn
+) -> None:
+    source = cli.disk(4)
+    words = ("localdisk", "prepare", source, *RAW, "--vm", vm, "--host", cli.agent.url, "--json")
+    with (
+        preparing_elsewhere(cli, group, source, vm) as first,
+        cli.started(*words) as second,
+    ):
+        line = heard(second, "waiting for it")
+        first.kill()
+        told = ended(second)
+    assert (told.code, told.json["bytes"]) == (0, 4 * MIB)
+    assert told.json["job_id"] not in line
+    assert Path(told.json["path"]).read_bytes() == source.read_bytes()
+
+
+def test_ctrl_c_leaves_a_copy_that_the_agent_does_not_know(
+    cli: HostCli, vm: str, group: StandIn
+) -> None:
+    source = cli.disk(4)
+    words = ("localdisk", "prepare", source, *RAW, "--vm", vm, "--host", cli.agent.url)
+    with (
+        preparing_elsewhere(cli, group, source, vm) as first,
+        cli.started(*words) as second,
+    ):
+        heard(second, "waiting for it")
+        second.send_signal(signal.SIGINT)
+        told = ended(second)
+        first.send_signal(signal.SIGCONT)
+        assert (told.code, ended(first).code) == (4, 0)
+    assert "is left to its host; look with `leasehold localdisk list --host" in told.err
+
+
+def test_an_agent_that_is_started_anew_is_waited_for_while_another_process_copies(
+    tmp_path: Path, vm: str
+) -> None:
+    (tmp_path / "lvm").mkdir()
+    group = StandIn.made(tmp_path / "lvm")
+    settled = [f"localdisk.{key}={value}" for key, value in settings(group).items()]
+    with hosted(tmp_path, *settled) as own:
+        source = own.disk(4)
+        words = ("localdisk", "prepare", source, *RAW, "--vm", vm, "--host", own.agent.url)
+        with (
+            preparing_elsewhere(own, group, source, vm) as first,
+            own.started(*words) as second,
+        ):
+            heard(second, "waiting for it")
+            own.agent.stop()
+            heard(second, "trying again for")
+            own.agent.start()
+            first.send_signal(signal.SIGCONT)
+            assert (ended(first).code, ended(second).code) == (0, 0)
 
 
 def test_two_at_once_are_one_job(cli: HostCli, vm: str, group: StandIn) -> None:
@@ -223,3 +345,67 @@ def test_who_may_only_look_sees_the_list_and_no_more(cli: HostCli) -> None:
         told = cli("localdisk", *words, *monitor)
         assert told.code == 6, words
         assert "is not for the role monitor" in told.err
+
+
+# --- a copy by another process with the agent's journal -------------------------------------------
+
+
+@contextmanager
+def preparing_beside(
+    cli: HostCli, group: StandIn, source: Path, vm: str, *words: object
+) -> Iterator[tuple[subprocess.Popen[str], subprocess.Popen[str], str]]:
+    """A copy by a command without `--host`, in the middle, one that has asked the agent for that
+    disk, and the id of the job."""
+    state = {"LEASEHOLD_FOLDERS_STATE": str(cli.home.parent / "state")}
+    own, disk = LocalCli(cli.home, group, state), ("localdisk", "prepare", source, *RAW)
+    with own.started(*disk, "--vm", vm, "--limit", "2M", "--json", *words) as first:
+        until(lambda: first.poll() is not None or _filling(group, vm))
+        asked = (*disk, "--vm", vm, "--host", cli.agent.url, "--json")
+        with cli.started(*asked) as second:
+            line = heard(second, "which somebody else began")
+            found = disk_of(cli, vm)
+            assert found is not None
+            assert found["job_id"] in line
+            yield first, second, found["job_id"]
+
+
+def test_a_copy_of_another_process_is_a_job_of_the_agent_as_any_other(
+    cli: HostCli, vm: str, group: StandIn
+) -> None:
+    source = cli.disk(12)
+    with preparing_beside(cli, group, source, vm) as (first, second, job_id):
+        watched = cli("job", "watch", job_id)
+        told = [ended(first), ended(second)]
+    assert watched.code == 0
+    assert watched.out.splitlines()[-1].startswith(f"{job_id} done 100%, 12.0M of 12.0M")
+    assert [one.code for one in told] == [0, 0]
+    assert [one.json["job_id"] for one in told] == [job_id, job_id]
+    assert told[1].json["bytes"] == 12 * MIB
+    folder = cli.home.parent / "state" / "jobs" / job_id
+    assert folder.exists()
+    cli.call("Job.delete", job_id=job_id)
+    assert not folder.exists()
+
+
+def test_a_copy_of_another_process_can_be_aborted_by_the_agent(
+    cli: HostCli, vm: str, group: StandIn
+) -> None:
+    with preparing_beside(cli, group, cli.disk(40), vm) as (first, second, job_id):
+        assert cli("job", "abort", job_id).code == 0
+        assert (ended(first).code, ended(second).code) == (4, 4)
+    assert cli.info(job_id)["status"] == "aborted"
+    found = disk_of(cli, vm)
+    assert found is not None
+    assert found["job_status"] == "FAILED"
+
+
+def test_a_copy_of_another_process_that_dies_is_judged_and_made_anew(
+    cli: HostCli, vm: str, group: StandIn
+) -> None:
+    source = cli.disk(4)
+    with preparing_beside(cli, group, source, vm) as (first, second, job_id):
+        first.kill()
+        told = ended(second)
+    assert (told.code, cli.info(job_id)["error"]["code"]) == (0, WorkerDied.code)
+    assert told.json["job_id"] != job_id
+    assert Path(told.json["path"]).read_bytes() == source.read_bytes()

@@ -4,8 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from endpoints.domain import create_domain, open_store
 from endpoints.image_removal import remove_image
 from endpoints.locks import Lock, Mode, held
 from endpoints.tracked_volume import TrackedVolume
-from endpoints.volume import create_volume, leased_volume
+from endpoints.volume import create_volume, lease_writer, leased_volume
 from leases.geometry import Geometry
 from leases.hold import hold
 from leases.sanlock_store import SanlockStore
@@ -29,9 +29,10 @@ from protocol.errors import (
     VolumeDoesNotExist,
     VolumeHasChild,
 )
-from storage import volume
+from storage import image_removal as steps
+from storage import new_volume, volume
 from storage.domain import Domain
-from storage.volume_mark import marked
+from storage.volume_mark import Mark, marked
 from storage.volume_place import Place
 from storage.volume_request import Request
 from tests.cli.run import ROOT
@@ -41,8 +42,10 @@ IMG = "66666666-7777-4888-8999-aaaaaaaaaaaa"
 OTHER = "66666666-7777-4888-8999-bbbbbbbbbbbb"
 BASE = "11111111-0000-4000-8000-00000000aaaa"
 TOP = "11111111-0000-4000-8000-00000000bbbb"
+NEW = "11111111-0000-4000-8000-00000000cccc"
+NEWER = "11111111-0000-4000-8000-00000000dddd"
 RAW = Request(format="raw", capacity=1 << 20, now=1)
-STEPS = ("unpublished", "moved")
+STEPS = ("unpublished", "moved", "settled")
 
 
 @pytest.fixture
@@ -180,6 +183,161 @@ async def test_a_job_that_waits_for_the_lease_finds_no_volume(
             await remove_image(domain, store, IMG)
         assert volumes(domain) == []
         removed.set()
+
+
+# --- who makes a volume of it meanwhile ---------------------------------------------------------
+
+
+def make(domain: Domain, vol_id: str = NEW) -> None:
+    new_volume.create(domain, IMG, vol_id, RAW, prepare_lease=lease_writer(domain, vol_id))
+
+
+@pytest.fixture
+def at(
+    domain: Domain, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str, Callable[[Domain], object]], None]:
+    """Do something once at a moment of the next removal: "leased", "moving", or one of STEPS."""
+    todo: dict[str, Callable[[Domain], object]] = {}
+
+    def reached(verb: str, step: str) -> None:
+        if step in todo:
+            todo.pop(step)(domain)
+
+    def unpublish(image: steps.Doomed) -> None:
+        reached("", "leased")
+        return real_unpublish(image)
+
+    def rename(old: str, new: str) -> None:
+        reached("", "moving")
+        real_rename(old, new)
+
+    real_unpublish, real_rename = steps.unpublish, os.rename
+    monkeypatch.setattr(image_removal, "reached", reached)
+    monkeypatch.setattr(steps, "unpublish", unpublish)
+    monkeypatch.setattr("storage.image_removal.os.rename", rename)
+    return todo.__setitem__
+
+
+@pytest.mark.parametrize(
+    ("moment", "stays"),
+    [
+        ("leased", [BASE, TOP, NEW]),  # nothing changed
+        ("unpublished", [NEW]),
+        ("moving", [NEW]),
+        ("moved", [NEW]),  # of an image that was made anew
+        ("settled", [NEW]),
+    ],
+)
+async def test_a_volume_that_is_made_while_the_image_is_removed_is_not_lost(
+    domain: Domain,
+    store: Store,
+    at: Callable[[str, Callable[[Domain], object]], None],
+    moment: str,
+    stays: list[str],
+) -> None:
+    at(moment, make)
+    if moment in ("moved", "settled"):
+        await remove_image(domain, store, IMG)
+    else:
+        with pytest.raises(AcquireLockFailure, match=f"volume {NEW} was just made"):
+            await remove_image(domain, store, IMG)
+    assert volumes(domain) == stays
+    async with hold(store, await leased_volume(domain, volume.read(domain, IMG, NEW))):
+        pass
+    await remove_image(domain, store, IMG)
+    assert left(domain) == [OTHER]
+
+
+async def test_an_image_that_another_host_brings_back_is_not_told_as_removed(
+    domain: Domain, store: Store, at: Callable[[str, Callable[[Domain], object]], None]
+) -> None:
+    def bring_back(domain: Domain) -> None:
+        [away] = Path(domain.images).glob(f".{IMG}.moved-*")
+        away.rename(Path(domain.images, IMG))
+
+    at("moved", lambda domain: at("moving", bring_back))
+    with pytest.raises(AcquireLockFailure, match="another host removes it"):
+        await remove_image(domain, store, IMG)
+    await remove_image(domain, store, IMG)
+    assert left(domain) == [OTHER]
+
+
+@pytest.mark.parametrize("moment", ["leased", "unpublished", "moving"])
+async def test_a_volume_that_is_begun_while_the_image_is_removed_is_made(
+    domain: Domain,
+    store: Store,
+    at: Callable[[str, Callable[[Domain], object]], None],
+    moment: str,
+) -> None:
+    metadata = volume.read(domain, IMG, BASE).metadata
+    place = Place(f"{domain.images}/{IMG}", IMG, NEW)
+    with ExitStack() as stack:
+        marks: list[Mark] = []
+        at(moment, lambda domain: marks.append(stack.enter_context(marked(domain, place))))
+        with pytest.raises(AcquireLockFailure, match=r"creating is held"):
+            await remove_image(domain, store, IMG)
+        [mark] = marks
+        Path(place.path).touch()
+        mark.write(metadata)
+        mark.publish()
+    assert NEW in volumes(domain)
+
+
+async def test_a_volume_comes_back_into_an_image_that_was_made_anew(
+    domain: Domain,
+    store: Store,
+    at: Callable[[str, Callable[[Domain], object]], None],
+) -> None:
+    at("moving", make)
+    at("moved", lambda domain: make(domain, NEWER))
+    with pytest.raises(AcquireLockFailure):
+        await remove_image(domain, store, IMG)
+    assert volumes(domain) == [NEW, NEWER]
+    for vol_id in (NEW, NEWER):
+        async with hold(store, await leased_volume(domain, volume.read(domain, IMG, vol_id))):
+            pass
+    await remove_image(domain, store, IMG)
+    assert left(domain) == [OTHER]
+
+
+async def test_of_two_volumes_of_one_id_none_is_removed_unseen(
+    domain: Domain,
+    store: Store,
+    at: Callable[[str, Callable[[Domain], object]], None],
+) -> None:
+    at("moving", make)
+    at("moved", make)
+    for _ in range(2):  # one that was made anew, then the one that has waited for its place
+        with pytest.raises(AcquireLockFailure):
+            await remove_image(domain, store, IMG)
+        assert volumes(domain) == [NEW]
+    await remove_image(domain, store, IMG)
+    assert left(domain) == [OTHER]
+
+
+async def test_a_volume_that_was_moved_before_a_crash_comes_back(
+    domain: Domain, store: Store
+) -> None:
+    assert await removed(domain, f"{image_removal.VERB}:moved") == -signal.SIGKILL
+    place = Path(domain.images, IMG)
+    [away] = Path(domain.images).glob(f".{IMG}.*")
+    away.rename(place)
+    make(domain)
+    place.rename(away)
+    with pytest.raises(AcquireLockFailure):
+        await remove_image(domain, store, IMG)
+    assert volumes(domain) == [NEW]
+
+
+async def test_a_full_disk_keeps_no_image_from_being_removed(
+    domain: Domain, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**options: object) -> tuple[int, str]:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("storage.image_removal.tempfile.mkstemp", full)
+    await remove_image(domain, store, IMG)
+    assert left(domain) == [OTHER]
 
 
 async def test_a_template_that_other_images_are_on_is_kept_unless_forced(

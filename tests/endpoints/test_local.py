@@ -4,9 +4,9 @@ import errno
 import os
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import trio
@@ -27,23 +27,28 @@ from protocol.errors import (
     BadParameter,
     Error,
     FlushFailed,
+    InputOutputError,
     LeaseLost,
     LocalDiskChanged,
     LocalDiskInUse,
     NoSuchLocalDisk,
     ToolFailed,
+    ToolStalled,
     TooSmall,
     UnsupportedOperation,
+    VerifyFailed,
 )
 from protocol.messages import JobMetadata, LocalEndpoint, decode_endpoint
 from protocol.record import JobStatus
 from storage.image import Policy
+from storage.local_disk import LocalDisk
 from storage.local_disks import LocalDisks
 from tests.local_disks import EXTENT, StandIn
 
 JOB = "5b3ad4a8-3a1b-4a36-8f2e-b0f4c27be1d3"
 OTHER = "6b3ad4a8-3a1b-4a36-8f2e-b0f4c27be1d3"
-VOL = "77777777-8888-4999-8aaa-bbbbbbbbbbbb"
+# Other than that of any process beside: the lock of a local disk is one for the whole host.
+VOL = str(uuid4())
 IMG = "66666666-7777-4888-8999-aaaaaaaaaaaa"
 SIZE = EXTENT
 BACKENDS = pytest.mark.parametrize("backend", ["lvm", "lvmthin"])
@@ -83,8 +88,10 @@ def endpoint(disks: LocalDisks, store: Store | None = None) -> CopyDataLocalDisk
     return CopyDataLocalDiskEndpoint(message(store), disks, JOB)
 
 
-async def made(disks: LocalDisks, backend: str = "lvmthin", job: str = JOB) -> None:
-    await disks.create(VOL, SIZE, backend, image_id=IMG, job_id=job, now=1)  # type: ignore[arg-type]
+async def made(
+    disks: LocalDisks, backend: str = "lvmthin", job: str = JOB, size: int = SIZE
+) -> None:
+    await disks.create(VOL, size, backend, image_id=IMG, job_id=job, now=1)  # type: ignore[arg-type]
 
 
 async def target(disks: LocalDisks) -> Disk:
@@ -193,13 +200,14 @@ def ignored(progress: Progress) -> None:
     """Nobody wants to see it."""
 
 
-async def copied(disks: LocalDisks, store: Store, source: Path) -> object:
+async def copied(disks: LocalDisks, store: Store, source: Path, *, verify: bool = False) -> object:
     origin = {"endpoint_type": "external", "url": str(source), "format": "raw"}
     read = decode_endpoint(origin, role="source")
     request = CopyRequest(
         JOB,
         CopyDataExternalEndpoint.read(read),  # type: ignore[arg-type]
         endpoint(disks, store),
+        verify=verify,
     )
     await checked(request)
     return await copy(request, store, ignored, now=time.time, hardware_id="h")
@@ -230,6 +238,87 @@ async def test_a_copy_drops_the_mark_and_is_recorded(
     assert not found.filling
     assert Path(disks.path(VOL)).read_bytes() == source.read_bytes()
     assert await said(store) == "SUCCEEDED"
+
+
+OLD = b"\xaa"  # what others had on the device
+ODD = 5 * (1 << 20) + 512  # bytes of a source: no whole extents
+
+
+async def over_old(disks: LocalDisks, source: Path, backend: str, size: int = ODD) -> Path:
+    """A new disk of two extents that still holds what was there before; its device."""
+    source.write_bytes(os.urandom(size - 4096) + bytes(4096))
+    await made(disks, backend, size=size)
+    device = Path(disks.path(VOL))
+    device.write_bytes(OLD * 2 * EXTENT)
+    return device
+
+
+@pytest.mark.parametrize("verify", [False, True])
+@pytest.mark.parametrize("size", [ODD, ODD - 500, EXTENT + 1, 2 * EXTENT])
+@pytest.mark.tools("qemu-img")
+async def test_nothing_of_what_others_had_is_left_behind_the_source(
+    disks: LocalDisks, store: Store, source: Path, size: int, verify: bool
+) -> None:
+    device = await over_old(disks, source, "lvm", size)
+    await copied(disks, store, source, verify=verify)
+    content = device.read_bytes()
+    assert content[:size].startswith(source.read_bytes())
+    assert content.count(0, size) == len(content) - size == 2 * EXTENT - size
+    assert await said(store) == "SUCCEEDED"
+
+
+@pytest.mark.tools("qemu-img")
+async def test_a_thin_one_reads_as_zeros_there_and_is_not_written(
+    disks: LocalDisks, store: Store, source: Path
+) -> None:
+    device = await over_old(disks, source, "lvmthin")
+    await copied(disks, store, source)
+    assert device.read_bytes()[ODD:] == OLD * (2 * EXTENT - ODD)  # that no real one would hold
+
+
+@pytest.mark.tools("qemu-img")
+async def test_a_comparison_looks_behind_the_source_too(
+    disks: LocalDisks, store: Store, source: Path, group: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(fd: int, start: int, end: int) -> None:
+        await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr("endpoints.tail.clear", nothing)
+    await over_old(disks, source, "lvm")
+    with pytest.raises(VerifyFailed):
+        await copied(disks, store, source, verify=True)
+    assert "UPDATING" in group.volumes()[VOL].tags
+    assert await said(store) == "FAILED"
+
+
+@pytest.mark.tools("qemu-img")
+async def test_the_end_is_flushed_with_the_rest(
+    disks: LocalDisks, store: Store, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bytes] = []
+
+    def flushed(fd: int, length: int | None) -> None:
+        seen.append(os.pread(fd, 2 * EXTENT, ODD))
+
+    monkeypatch.setattr("endpoints.copy._settle", flushed)
+    await over_old(disks, source, "lvm")
+    await copied(disks, store, source)
+    assert seen == [bytes(2 * EXTENT - ODD)]
+
+
+@pytest.mark.tools("qemu-img")
+async def test_an_end_that_cannot_be_cleared_fails_the_copy(
+    disks: LocalDisks, store: Store, source: Path, group: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(fd: int, start: int, end: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("endpoints.tail.clear", broken)
+    await over_old(disks, source, "lvm")
+    with pytest.raises(InputOutputError, match=f"behind byte {ODD}"):
+        await copied(disks, store, source)
+    assert "UPDATING" in group.volumes()[VOL].tags
+    assert await said(store) == "FAILED"
 
 
 @pytest.mark.tools("qemu-img")
@@ -344,6 +433,78 @@ async def test_a_disk_that_is_kept_from_being_changed_ends_the_copy(
     found = await disks.find(VOL)
     assert found is not None
     assert found.filling
+
+
+@dataclass
+class Busy:
+    """LVM has other work at each of so many looks, and then stands still for as long."""
+
+    looks: int
+    seconds: float = 0.0
+    seen: int = 0
+
+    def over(self, monkeypatch: pytest.MonkeyPatch) -> "Busy":
+        find = LocalDisks.find
+
+        async def slow(disks: LocalDisks, volume_id: str) -> LocalDisk | None:
+            self.seen += 1
+            if self.seen <= self.looks:
+                await trio.sleep(self.seconds)
+                raise ToolStalled("lvm", self.seconds)
+            return await find(disks, volume_id)
+
+        monkeypatch.setattr(LocalDisks, "find", slow)
+        return self
+
+
+async def succeeds(disks: LocalDisks, store: Store) -> None:
+    tracked = endpoint(disks, store).tracked(store, JobFacts(JOB, time.time, "h"))
+    async with tracked.taken_up() as grant:
+        await tracked.succeed(grant)
+
+
+async def test_a_copy_is_recorded_though_lvm_is_busy_for_longer_than_a_lock_is_waited_for(
+    disks: LocalDisks, store: Store, group: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("endpoints.local.SUCCEED_TIME", 1.0)
+    await made(disks)
+    Busy(looks=3, seconds=0.5).over(monkeypatch)
+    await succeeds(disks, store)
+    assert "UPDATING" not in group.volumes()[VOL].tags
+    assert await said(store) == "SUCCEEDED"
+
+
+async def test_lvm_that_is_busy_all_the_time_is_told_as_that(
+    disks: LocalDisks, store: Store, group: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("endpoints.local.READY_TIME", 0.01)
+    await made(disks)
+    busy = Busy(looks=1000, seconds=0.004).over(monkeypatch)
+    with pytest.raises(ToolStalled):
+        await succeeds(disks, store)
+    assert busy.seen > 1
+    assert "UPDATING" in group.volumes()[VOL].tags
+    assert await said(store) == "FAILED"
+
+
+async def test_busy_lvm_is_asked_again_only_while_the_lease_is_held(
+    disks: LocalDisks, store: Store, group: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await made(disks)
+    busy = Busy(looks=1).over(monkeypatch)
+
+    async def checked(grant: Grant) -> None:
+        if busy.seen:
+            raise LeaseLost(JOB, "its leader was changed")
+
+    tracked = endpoint(disks, store).tracked(store, JobFacts(JOB, time.time, "h"))
+    async with tracked.taken_up() as grant:
+        with monkeypatch.context() as changed:
+            changed.setattr(Grant, "check", checked)
+            with pytest.raises(LeaseLost):
+                await tracked.succeed(grant)
+    assert busy.seen == 1
+    assert "UPDATING" in group.volumes()[VOL].tags
 
 
 async def test_facts_of_a_job_name_its_lease(disks: LocalDisks, store: Store) -> None:

@@ -17,6 +17,7 @@ from engine.db.hosts import Host
 from engine.db.secrets import Key
 from engine.events import Bus
 from engine.fleet import Fleet, FleetEvent, HostChanged, JobEvent, fleet
+from engine.host_files import HostFiles
 from engine.host_states import LinkState
 from engine.lease_poller import ExternalLeasePoller
 from engine.links import HostLink, Times
@@ -149,8 +150,18 @@ async def test_a_row_with_a_bad_address_hides_no_other_host(
         await known(database, Host("bad", "bad", "http://x"), row(good))
         async with fleet(database, times=QUICK) as found:
             assert [view.name for view in found.up()] == ["a"]
-            with pytest.raises(NoSuchObject):
-                found.view("bad")
+            assert "http://x is none of" in found.view("bad").reason
+
+
+async def test_the_files_for_tls_are_those_that_the_engine_has_now(
+    tmp_path: Path, database: Database
+) -> None:
+    await known(database, Host("bad", "bad", "tls://127.0.0.1:1"))
+    async with fleet(database, times=QUICK) as found:
+        assert "TLS needs the files" in found.view("bad").reason
+    files = HostFiles(ca=f"{tmp_path}/no-ca", certificate="/no/cert", key="/no/key")
+    async with fleet(database, times=QUICK, files=files) as found:
+        assert f"{tmp_path}/no-ca" in found.view("bad").reason
 
 
 async def test_an_error_of_the_body_comes_out_as_it_is(database: Database) -> None:

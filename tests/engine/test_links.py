@@ -34,7 +34,7 @@ async def linked(
 ) -> AsyncGenerator[HostLink]:
     address = host.address if isinstance(host, StandIn) else host
     made = HostLink(
-        Known("id", "alpha", address, seen=seen),
+        Known("id", "alpha", lambda: address, seen=seen),
         meet=meet,
         changed=lambda: changes.append(made.state) if changes is not None else None,
         heard=lambda method, info: events.append((method, info)) if events is not None else None,
@@ -85,7 +85,9 @@ async def test_a_host_that_was_up_is_waited_for_and_is_then_not_responsive(
     host = StandIn(str(tmp_path / "b"))
     async with trio.open_nursery() as nursery:
         async with listening(host):
-            link = HostLink(Known("id", "alpha", host.address), meet=lambda told: "", times=QUICK)
+            link = HostLink(
+                Known("id", "alpha", lambda: host.address), meet=lambda told: "", times=QUICK
+            )
             nursery.start_soon(link.run)
             await up(link)
         Path(host.path).unlink()

@@ -1,9 +1,11 @@
 """Events as a stream: over real HTTP, with a real audit log."""
 
 import json
-from collections.abc import AsyncGenerator
+import re
+import sqlite3
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -12,16 +14,19 @@ import httpx
 import pytest
 import trio
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Message
 
 from engine.db import audit
-from engine.db.database import Database
+from engine.db.audit import since
+from engine.db.database import PATIENCE, Database
 from engine.db.secrets import Key
 from engine.events import ROOM, Bus, Event
 from engine.rest.faults import fault_of, our_fault
-from engine.sse import PATH, Stream, text_of
+from engine.sse import PAGE, PATH, Stream, Told, text_of
 from processes.http_door import Bounds, Door, listeners, name
 from tests.servers import WAIT
 
@@ -110,9 +115,10 @@ async def until_empty(heard: Heard) -> AsyncGenerator[str]:
 
 
 @asynccontextmanager
-async def served(folder: Path, **settings: Any) -> AsyncGenerator[Site]:
+async def served(folder: Path, patience: float = PATIENCE, **settings: Any) -> AsyncGenerator[Site]:
+    url = f"sqlite:///{folder}/e.sqlite"
     async with (
-        Database.opened(f"sqlite:///{folder}/e.sqlite", key=Key.random()) as database,
+        Database.opened(url, key=Key.random(), patience=patience) as database,
         trio.open_nursery() as nursery,
     ):
         bus = Bus()
@@ -162,6 +168,137 @@ async def test_who_comes_again_hears_what_was_between(site: Site) -> None:
         assert (await client.next())[2]["text"] == "after"
     async with site.heard(f"?last_event_id={rows[-1]}") as client:
         assert (await client.next())[2]["text"] == "after"
+
+
+@dataclass
+class Reading:
+    """A listener, and what was read of the log for it. most: rows that were read and not sent."""
+
+    site: Site
+    seen: list[int] = field(default_factory=list)
+    read: int = 0
+    most: int = 0
+    beats: int = 0
+    faults: int = 0  # of the reads after the first page
+    more: int = 0  # rows that are to be added while older ones are sent
+    stuck: trio.Event | None = None
+
+    def since(self, c: Connection, after: int, *, limit: int = 1) -> list[audit.Entry]:
+        """In the place of audit.since."""
+        if self.read and self.faults:
+            self.faults -= 1
+            gone = sqlite3.OperationalError("gone")
+            gone.sqlite_errorcode = sqlite3.SQLITE_BUSY
+            raise OperationalError("select", None, gone)
+        rows = since(c, after, limit=limit)
+        assert len(rows) <= limit
+        self.read += len(rows)
+        self.most = max(self.most, self.read - len(self.seen))
+        return rows
+
+    async def send(self, message: Message) -> None:
+        await trio.lowlevel.checkpoint()
+        text = message.get("body", b"").decode()
+        self.beats += text == ": alive\n\n"
+        self.seen += [int(number) for number in re.findall("^id: ([0-9]+)$", text, re.M)]
+        if self.more and text.startswith("id: "):
+            self.more -= 1
+            await self.site.log("meanwhile")
+        if self.stuck is not None and self.seen:
+            await self.stuck.wait()
+
+    async def run(self, last: int, kinds: frozenset[str] = frozenset()) -> None:
+        """Listen, until it is cancelled."""
+        await Told(self.site.stream, last, kinds)({}, trio.sleep_forever, self.send)
+
+
+@asynccontextmanager
+async def reading(
+    site: Site, monkeypatch: pytest.MonkeyPatch, rows: int, **how: Any
+) -> AsyncGenerator[tuple[Reading, list[int]]]:
+    """A listener that is `rows` behind, and their ids."""
+    ids = [await site.log(str(number)) for number in range(rows)]
+    made = Reading(site, **how)
+    monkeypatch.setattr(audit, "since", made.since)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(made.run, 0)
+        with trio.fail_after(WAIT):
+            yield made, ids
+        nursery.cancel_scope.cancel()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    with trio.fail_after(WAIT):
+        while not holds():  # noqa: ASYNC110
+            await trio.sleep(0.005)
+
+
+async def test_of_a_long_log_no_more_is_held_than_a_page(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with reading(site, monkeypatch, 5 * PAGE + 7) as (listener, ids):
+        await until(lambda: len(listener.seen) >= len(ids))
+        assert listener.seen == ids
+        assert listener.most <= PAGE
+
+
+async def test_what_is_added_while_a_long_log_is_read_comes_once_and_in_order(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = PAGE + 50
+    async with reading(site, monkeypatch, 2 * PAGE, more=more) as (listener, ids):
+        await until(lambda: len(listener.seen) >= len(ids) + more)
+        last = await site.log("last")
+        await until(lambda: listener.seen[-1] == last)
+        assert listener.seen == [*ids, *range(ids[-1] + 1, last + 1)]
+        assert listener.most <= PAGE
+
+
+async def test_for_a_listener_that_takes_nothing_no_second_page_is_read(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = trio.Event()
+    async with reading(site, monkeypatch, 3 * PAGE, stuck=stuck) as (listener, ids):
+        await until(lambda: bool(listener.seen))
+        await site.log("more")  # it is told of that, too
+        assert (listener.read, len(listener.seen)) == (PAGE, 1)
+        stuck.set()
+        await until(lambda: len(listener.seen) == len(ids) + 1)
+
+
+async def test_a_database_that_is_gone_for_a_while_loses_and_doubles_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the stream shows meanwhile that it lives."""
+    async with (
+        served(tmp_path, patience=0.0) as site,
+        reading(site, monkeypatch, 3 * PAGE, faults=8) as (listener, ids),
+    ):
+        await until(lambda: len(listener.seen) == PAGE)
+        beats = listener.beats
+        await until(lambda: len(listener.seen) >= len(ids))
+        assert listener.faults == 0
+        assert listener.beats > beats
+        last = await site.log("last")
+        await until(lambda: listener.seen[-1] == last)
+        assert listener.seen == [*ids, last]
+
+
+async def test_who_does_not_want_the_log_has_none_of_it_read(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [await site.log(str(number)) for number in range(3)]
+    listener = Reading(site)
+    monkeypatch.setattr(audit, "since", listener.since)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listener.run, 0, frozenset({"job."}))
+        await until(lambda: listener.beats > 0)
+        assert await site.log("more") > ids[-1]
+        site.bus.tell("job.progress", "c1")
+        beats = listener.beats
+        await until(lambda: listener.beats > beats)
+        assert (listener.read, listener.seen) == (0, [])
+        nursery.cancel_scope.cancel()
 
 
 async def test_nothing_of_the_log_is_lost_when_hints_are(site: Site) -> None:

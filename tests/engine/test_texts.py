@@ -18,7 +18,8 @@ from engine.db.secrets import Key
 from engine.disk_admin import rename_disk
 from engine.domain_admin import DomainAdmin
 from engine.events import Bus
-from engine.host_admin import HostAdmin, HostFiles
+from engine.host_admin import HostAdmin
+from engine.host_files import HostFiles
 from engine.host_states import LinkState
 from engine.host_view import HostView
 from engine.judgement import End, Verdict

@@ -5,6 +5,7 @@ With a stand-in for LVM (tests/local_disks.py); with LVM itself they are in the 
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -168,6 +169,20 @@ async def test_a_copy_goes_on_without_the_hook_that_was_killed(host: HookHost) -
             assert path.read_bytes() == image.data
         await ready(host, image)
     assert created(host) == 1
+
+
+async def test_the_progress_of_a_copy_that_another_process_makes_is_told(host: HookHost) -> None:
+    image = host.image(8, "raw")
+    apart = {**LVM, "LEASEHOLD_LISTEN_SOCKET": str(host.folder / "nobody")}
+    with (
+        host.served(),
+        host.started("after_disk_prepare", apart, image.data, before=SLOW) as (first, _),
+    ):
+        await until(lambda: users(host.device(image)))
+        second = await host.prepare(image)
+        assert (second.code, (await first.wait()).code) == (0, 0), second
+    assert re.search(r"copying \d+%, .* of 8.00M", second.words), second
+    assert (created(host), host.holds(image)) == (1, True)
 
 
 async def test_kill_9_of_the_worker_is_made_up_for(host: HookHost) -> None:

@@ -10,12 +10,16 @@ from pathlib import Path
 import pytest
 import trio
 
-from endpoints.url import NbdUnixUrl
+from endpoints import copy_data, disk
+from endpoints.locks import Mode, held
+from endpoints.plan import Plan
+from endpoints.url import NbdUnixUrl, PathUrl
 from jobs.job import Job, Status
+from protocol.errors import AcquireLockFailure
 from protocol.record import JobStatus
 from tests.cli.run import Cli, ended
 from tests.faults.copies import Copies
-from tests.servers import LOOK, MIB, pattern, qemu_nbd, raw_image, until
+from tests.servers import LOOK, MIB, WAIT, pattern, qcow2_image, qemu_nbd, raw_image, until
 
 SIZE = 8 * MIB
 LIMIT = 8 * MIB  # bytes/s: the first copy is still at work when it is looked for
@@ -149,6 +153,32 @@ async def test_a_copy_from_a_disk_that_is_being_written_waits(
     await copies.assert_done(one)
     await copies.assert_done(other)
     assert (tmp_path / "other.raw").read_bytes() == first.read_bytes()
+
+
+@pytest.mark.parametrize("freed", [True, False])
+async def test_a_file_that_a_source_is_read_through_is_waited_for_a_moment(
+    copies: Copies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, freed: bool
+) -> None:
+    async def looked(request: copy_data.CopyRequest) -> Plan:
+        plan = await checked(request)
+        seen.set()
+        return plan
+
+    seen, checked = trio.Event(), copy_data.checked
+    monkeypatch.setattr(copy_data, "checked", looked)
+    monkeypatch.setattr(copy_data, "CHAIN_TIME", WAIT if freed else 0.1)
+    base = qcow2_image(tmp_path / "base", SIZE, data=pattern(MIB))
+    source = qcow2_image(tmp_path / "top", SIZE, backing=base)
+    job = copies.job(source, tmp_path / "new.raw", await copies.lease())
+    locks = disk.file_locks(disk.files_of(PathUrl(str(base))), Mode.EXCLUSIVE)
+    async with trio.open_nursery() as nursery, held(locks):
+        nursery.start_soon(job.run)
+        await seen.wait()
+        await until(lambda: freed or job.status.ended)
+    if freed:
+        return await copies.assert_done(job)
+    await copies.assert_failed(job, AcquireLockFailure)
+    assert not (tmp_path / "new.raw").exists()
 
 
 def waiting(job: Job) -> bool:

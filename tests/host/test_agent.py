@@ -25,7 +25,7 @@ from protocol.record import JobStatus
 from tests.faults.agents import holder
 from tests.faults.command import arguments
 from tests.host.jobs import SLOW, Place, code, ended, moving, until_status
-from tests.servers import LOOK, WAIT, users
+from tests.servers import LOOK, WAIT, until, users
 
 pytestmark = pytest.mark.tools("qemu-img")
 
@@ -81,6 +81,30 @@ async def test_an_abort_while_it_waits_ends_it_for_good(place: Place) -> None:
     async with place.agent() as agent:
         assert agent.registry.get(job.id).status is Status.ABORTED
     await place.assert_recorded(job.id, JobStatus.PENDING)
+
+
+@pytest.mark.parametrize("status", [Status.DONE, Status.ABORTED])
+async def test_a_job_that_another_process_ends_while_it_waits_is_shown_as_that(
+    place: Place, monkeypatch: pytest.MonkeyPatch, status: Status
+) -> None:
+    looks, look = 0, module._aborted
+
+    def counted(folders: list[Folder]) -> set[str]:
+        nonlocal looks
+        looks += 1
+        return look(folders)
+
+    monkeypatch.setattr(module, "WISH_LOOK", 0.01)
+    monkeypatch.setattr(module, "_aborted", counted)
+    async with place.agent() as agent:
+        agent.queue.paused = True
+        job = await agent.submit(await place.spec())
+        place.journal.folder(job.id).end(Ending(status=status, ended=1.0, result={"bytes": 0}))
+        before = looks
+        await until(lambda: looks > before + 1 or job.status.ended)
+        assert job.status is (Status.PENDING if status is Status.DONE else status)
+        agent.queue.paused = False
+        await ended(job, status)
 
 
 @pytest.mark.parametrize("delay", [0, 0.001, 0.003, 0.006, 0.01, 0.02])

@@ -4,18 +4,22 @@ It is run with a program in the place of LVM that tells how it was called.
 """
 
 import os
+import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from host.config import LocalDisk
-from host.helpers import lvm
-from processes.lvm_operation import Operation
+from host.helpers import bounded, lvm
+from processes.lvm_operation import READ_TIME, READS, STALLED, Operation
 from protocol.errors import BadParameter
+from tests.cli.run import until
 
 TOP = Path(__file__).parents[2]
 DISK = "77777777-7777-4888-8999-aaaaaaaaaaaa"
@@ -34,6 +38,19 @@ import json, os, sys
 print(json.dumps([sys.argv, dict(os.environ), os.getcwd()]))
 sys.exit(5)
 """
+# Waits as LVM does for a lock that somebody has; NAME.pid says that it does.
+WAITING = """#!{python} -I
+import os, signal, sys
+{first}
+with open(sys.argv[0] + ".new", "w") as file:
+    file.write(str(os.getpid()))
+os.rename(sys.argv[0] + ".new", sys.argv[0] + ".pid")
+while True:
+    signal.pause()
+"""
+# A signal that is blocked waits, too: what LVM lets through is SIGINT and SIGTERM.
+DEAF = "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())"
+PATIENCE = 60.0  # seconds
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="root must own the configuration")
 
 
@@ -45,21 +62,58 @@ class Told(msgspec.Struct, array_like=True):
 
 @dataclass(frozen=True)
 class Host:
+    """read_time, grace: seconds; those of the helper unless they are given."""
+
     configuration: Path
     lvm: Path
+    read_time: float = READ_TIME
+    grace: float = bounded.GRACE
 
     def call(self, *words: str, **environment: str) -> "subprocess.CompletedProcess[bytes]":
-        run = (
-            "import sys; from pathlib import Path; from host.helpers import lvm;"
-            f"lvm.LVM = ({str(self.lvm)!r},);"
-            f"lvm._become(sys.argv[1:], Path({str(self.configuration)!r}))"
-        )
         return subprocess.run(
-            [sys.executable, "-c", run, *words],
+            self.argv(*words),
             env={**os.environ, **environment, "PYTHONPATH": str(TOP)},
             capture_output=True,
             check=False,
+            timeout=PATIENCE,
         )
+
+    @contextmanager
+    def running(self, *words: str) -> Iterator["subprocess.Popen[bytes]"]:
+        """A call of an LVM that waits, in the middle. Both are ended at the end of the body."""
+        environment = {**os.environ, "PYTHONPATH": str(TOP)}
+        process = subprocess.Popen(self.argv(*words), env=environment, stdout=subprocess.PIPE)
+        with process:
+            try:
+                until(lambda: process.poll() is not None or self.waits.exists())
+                assert process.poll() is None
+                yield process
+            finally:
+                process.kill()
+                with suppress(ProcessLookupError):
+                    os.kill(self.waiting, signal.SIGKILL)
+
+    def argv(self, *words: str) -> list[str]:
+        run = (
+            "import sys; from pathlib import Path; from host.helpers import bounded, lvm;"
+            f"lvm.LVM = ({str(self.lvm)!r},);"
+            f"lvm.READ_TIME, bounded.GRACE = {self.read_time}, {self.grace};"
+            f"lvm._become(sys.argv[1:], Path({str(self.configuration)!r}))"
+        )
+        return [sys.executable, "-c", run, *words]
+
+    @property
+    def waits(self) -> Path:
+        """With the id of the process of an LVM that waits."""
+        return self.lvm.with_suffix(".pid")
+
+    @property
+    def waiting(self) -> int:
+        return int(self.waits.read_text())
+
+    def has_waiting(self, first: str = "") -> None:
+        """From now on LVM waits for ever. first: what it does before that."""
+        self.lvm.write_text(WAITING.format(python="/usr/bin/python3", first=first))
 
     def told(self, *words: str, **environment: str) -> Told:
         done = self.call(*words, **environment)
@@ -104,6 +158,49 @@ def test_nothing_of_the_environment_reaches_lvm(host: Host) -> None:
     assert given == lvm.ENVIRONMENT
     assert told.argv[-1] == "vg-local"
     assert told.folder == "/"
+
+
+@as_root
+@pytest.mark.parametrize("first", ["", DEAF], ids=["", "deaf"])
+def test_a_look_that_lvm_does_not_answer_is_ended(host: Host, first: str) -> None:
+    host.has_waiting(first)
+    done = replace(host, read_time=0.2, grace=0.2).call("volumes")
+    assert (done.returncode, done.stdout) == (STALLED, b"")
+    assert b"LVM gave no answer in 0.2 s" in done.stderr
+    with pytest.raises(ProcessLookupError):
+        os.kill(host.waiting, 0)
+
+
+@as_root
+@pytest.mark.parametrize("words", [["volumes"], ["volume", DISK], ["group"], ["pool", "thin"]])
+def test_a_look_ends_when_nobody_reads_it_any_more(host: Host, words: list[str]) -> None:
+    """So who may not end it can abort it, and it does not outlive an agent that dies."""
+    assert words[0] in READS
+    host.has_waiting()
+    with replace(host, read_time=3600).running(*words) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(PATIENCE) == STALLED
+    with pytest.raises(ProcessLookupError):
+        os.kill(host.waiting, 0)
+
+
+@as_root
+@pytest.mark.parametrize(
+    "words",
+    [["change", DISK, f"={IMAGE}", "+STARTED"], ["remove", DISK, f"={IMAGE}"], ["wake", "thin"]],
+    ids=lambda words: words[0],
+)
+def test_a_change_is_lvm_itself_which_nothing_cuts_off(host: Host, words: list[str]) -> None:
+    host.has_waiting()
+    with host.running(*words) as process:
+        assert host.waiting == process.pid
+
+
+@as_root
+def test_a_look_during_which_lvm_is_killed_says_so(host: Host) -> None:
+    host.has_waiting("os.kill(os.getpid(), signal.SIGKILL)")
+    assert host.call("volumes").returncode == 128 + signal.SIGKILL
 
 
 @as_root

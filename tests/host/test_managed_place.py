@@ -1,6 +1,8 @@
 """Where an attached volume is, and whether it is there."""
 
+import os
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from host import managed_place
 from host.managed_place import Garbage, NotThere, Place, place
 from protocol.errors import ManagedVolumeUnsupportedDevice
 from tests.managed import loop_device
-from tests.servers import MIB, garbage, qemu_nbd, raw_image, silent
+from tests.servers import MIB, WAIT, garbage, qemu_nbd, raw_image, silent
 from tests.tgt_server import free_port
 
 VOL = "vol-1"
@@ -150,3 +152,26 @@ async def test_a_url_is_there_when_its_server_or_its_files_are(tmp_path: Path) -
     conf.touch()
     assert await managed_place.exists(f"rbd:pool/disk:conf={conf}")
     assert not await managed_place.exists("nonsense")
+
+
+async def test_a_device_that_hangs_is_not_there_and_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device, answers, looks, real = str(tmp_path / "device"), threading.Event(), [0], os.stat
+
+    def stat(path: Any, **options: Any) -> os.stat_result:
+        if path == device:
+            looks[0] += 1
+            assert answers.wait(WAIT), "nobody else could go on meanwhile"
+        return real(path, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setattr(managed_place, "REACH_TIME", 0.3)
+    try:
+        for _ in range(2):
+            assert not await managed_place.exists(device)
+        with pytest.raises(NotThere):
+            await managed_place.appeared(VOL, Place(device), 0.1)
+    finally:
+        answers.set()
+    assert looks == [1], "each look keeps a thread"

@@ -34,6 +34,30 @@ def test_the_total_is_the_sum_of_the_data(data: list[tuple[int, int]]) -> None:
     assert found.upto(0) == 0
 
 
+@given(data=extents(SIZE), chunk=st.sampled_from([1, 4096, 64 << 10, 3 << 20, 1 << 30]))
+def test_every_chunk_with_data_in_it_counts_once(data: list[tuple[int, int]], chunk: int) -> None:
+    made = Allocation(SIZE, chunk)
+    for start, length in data:
+        made.add(start, length)
+    touched = {(start // chunk, (start + length - 1) // chunk) for start, length in data if length}
+    ends = sorted(touched)
+    count = sum(last - max(first, before + 1) + 1 for first, last, before in spans(ends))
+    assert made.in_chunks == count * chunk
+
+
+def spans(ends: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
+    """First and last chunk of each extent, and the last one before it."""
+    before = [-1, *(last for _, last in ends)]
+    return [(first, last, old) for (first, last), old in zip(ends, before, strict=False)]
+
+
+def test_of_pieces_out_of_order_never_too_few_chunks_count() -> None:
+    made = Allocation(SIZE, 4096)
+    for start in (8192, 0, 4096, 4196):
+        made.add(start, 10)
+    assert made.in_chunks >= 3 * 4096
+
+
 @given(data=extents(SIZE), part=st.integers(0, 10))
 def test_it_is_exact_at_the_borders_of_parts(data: list[tuple[int, int]], part: int) -> None:
     position = part * SMALLEST

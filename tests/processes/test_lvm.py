@@ -13,7 +13,9 @@ from typing import TypeAlias
 import pytest
 import trio
 
-from processes.lvm import Lvm
+from host.helpers.bounded import GRACE
+from processes.lvm import QUICK, Lvm
+from processes.lvm_operation import READ_TIME, STALLED
 from processes.lvm_report import LogicalVolume
 from protocol.errors import (
     BadOutput,
@@ -22,6 +24,7 @@ from protocol.errors import (
     NoSuchLocalDisk,
     ToolFailed,
     ToolMissing,
+    ToolStalled,
     VolumeGroupMissing,
 )
 from tests.local_disks import GROUP, POOL, StandIn
@@ -133,6 +136,21 @@ async def test_a_helper_of_another_group_is_found_out(group: StandIn) -> None:
 async def test_a_helper_that_is_missing_is_named() -> None:
     with pytest.raises(ToolMissing, match="no-such-helper"):
         await Lvm(GROUP, helper=("no-such-helper",)).group()
+
+
+async def test_a_helper_that_gave_a_look_up_has_an_error_of_its_own(tmp_path: Path) -> None:
+    lvm = Lvm(GROUP, helper=program(tmp_path / "up.py", f"raise SystemExit({STALLED})"))
+    looks: list[Callable[[], Awaitable[object]]] = [lvm.volumes, lvm.group]
+    for look in looks:
+        with pytest.raises(ToolStalled, match="lvm stood still"):
+            await look()
+    with pytest.raises(ToolFailed):  # no change is ever given up
+        await lvm.activate(DISK, [IMAGE])
+
+
+def test_a_helper_that_we_may_not_end_gives_up_before_we_do() -> None:
+    assert QUICK.seconds is not None
+    assert QUICK.seconds > READ_TIME + 2 * GRACE
 
 
 async def test_a_change_is_not_cut_off_by_a_cancellation(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 So nothing is activated, and there are no thin volumes: for that see tests/guest/inside.
 """
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from processes.lvm import Lvm
 from processes.lvm_report import LogicalVolume
-from protocol.errors import NoSuchLocalDisk, ToolFailed, VolumeGroupMissing
+from protocol.errors import NoSuchLocalDisk, ToolFailed, ToolStalled, VolumeGroupMissing
 from tests.conftest import SEARCH_PATH
 
 GROUP = "leasehold-test"
@@ -39,6 +40,17 @@ from processes.lvm_operation import parsed
 lvm, verb, *rest = command(parsed(sys.argv[1:]), {group!r}, {devices!r})
 os.execvp(lvm, [lvm, verb, "--driverloaded", "n", *rest])
 """
+# The same as the helper of root looks, which gives up after a moment.
+LOOK = (
+    HELPER.replace("os.execvp(lvm, [", "argv = [").replace("*rest])", "*rest]")
+    + """
+import shutil
+from host.helpers import bounded
+from processes.lvm_operation import STALLED
+ended = bounded.run(shutil.which(lvm), argv, os.environ, 0.3)
+sys.exit(STALLED if ended is None else ended)
+"""
+)
 pytestmark = [
     pytest.mark.tools("lvm", "losetup"),
     pytest.mark.skipif(os.geteuid() != 0, reason="root alone makes loop devices"),
@@ -99,6 +111,19 @@ async def test_a_volume_is_made_shown_changed_and_removed(group: Lvm) -> None:
     await group.remove(DISK, [IMAGE, "UPDATING"])  # it has not both
     assert await group.volume(DISK) == changed
     await group.remove(DISK, [IMAGE, JOB, "STARTED"])
+    assert await group.volumes() == []
+
+
+async def test_a_look_that_waits_for_a_lock_of_lvm_is_ended(
+    group: Lvm, device: str, tmp_path: Path
+) -> None:
+    """As it blocks all signals but two while it waits, a timer would not end it."""
+    program = tmp_path / "look.py"
+    program.write_text(LOOK.format(top=str(TOP), group=GROUP, devices=(device,)))
+    with (tmp_path / f"V_{GROUP}").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ToolStalled):
+            await Lvm(GROUP, helper=(sys.executable, str(program))).volumes()
     assert await group.volumes() == []
 
 

@@ -9,6 +9,7 @@ import pytest
 from protocol import jsonrpc
 from protocol.errors import NoSuchLease
 from protocol.jsonrpc import (
+    DEPTH,
     Forbidden,
     InvalidRequest,
     MethodNotFound,
@@ -133,6 +134,23 @@ def test_everything_is_ascii() -> None:
 def test_what_is_no_json_is_not_written(value: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
         jsonrpc.result(1, value)
+
+
+def nested(depth: int) -> bytes:
+    """An answer, and a request, of so many levels in all."""
+    inner = b"[" * (depth - 1) + b"]" * (depth - 1)
+    return b'{"jsonrpc": "2.0", "id": "1", "result": %s}' % inner
+
+
+def test_what_is_nested_too_deeply_is_not_read() -> None:
+    """Each who shows an answer or writes it down goes through all of its levels."""
+    [reply] = jsonrpc.read_reply(nested(DEPTH))
+    assert isinstance(reply, Reply)
+    for depth in (DEPTH + 1, 900, 980, 2000):  # at the last one the decoder gives up
+        with pytest.raises(ParseError, match="nested too deeply"):
+            jsonrpc.read_reply(nested(depth))
+        body = nested(depth).replace(b"result", b"params").replace(b"id", b"method")
+        assert refusal(jsonrpc.read(body)) == (ParseError.code, None)
 
 
 def test_a_result_that_is_nested_too_deeply_is_not_written() -> None:

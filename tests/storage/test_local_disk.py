@@ -167,6 +167,25 @@ def test_a_thin_disk_takes_what_is_written_to_it() -> None:
     assert caught.value.available == 50 * MIB
 
 
+def test_what_is_promised_to_others_is_not_free() -> None:
+    local_disk_space.check_thin("vg", pool(), 20 * MIB, 30 * MIB)
+    words = r"vg/pool0 \(31457280 more are promised to copies that go on: wait for these"
+    with pytest.raises(NoLocalSpace, match=words) as caught:
+        local_disk_space.check_thin("vg", pool(), 20 * MIB + 1, 30 * MIB)
+    assert caught.value.available == 20 * MIB
+    with pytest.raises(NoLocalSpace, match=r"\+20971520b") as caught:  # more than there is
+        local_disk_space.check_thin("vg", pool(), 10 * MIB, 60 * MIB)
+    assert caught.value.available == 0
+
+
+def test_metadata_that_is_promised_to_others_is_not_free_either() -> None:
+    large = pool(0.0, 0.0, size=1 << 40)
+    local_disk_space.check_thin("vg", large, 1 << 30, 1 << 30)
+    with pytest.raises(NoLocalSpace, match=r"metadata of thin pool .* are promised") as caught:
+        local_disk_space.check_thin("vg", large, 1 << 30, 2 << 30)
+    assert caught.value.available == 2 * MIB
+
+
 def test_the_metadata_of_a_pool_must_have_room_too() -> None:
     large = 1 << 40
     with pytest.raises(NoLocalSpace, match="--poolmetadatasize") as caught:

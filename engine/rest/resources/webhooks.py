@@ -1,5 +1,6 @@
 """Webhooks: urls that events are delivered to. Their secrets go in and never come out."""
 
+import re
 from typing import Annotated
 from uuid import uuid4
 
@@ -9,16 +10,20 @@ from sqlalchemy import Connection
 
 from engine.db import webhooks
 from engine.db.webhooks import Webhook
+from engine.events import matches
 from engine.rest.api import Api
 from engine.rest.operation import OURS, Answer, Call, Operation
 from engine.rest.reading import path_id
 from engine.rest.refused import Refused
 from engine.webhook_urls import checked
+from engine.webhooks import KINDS
+from protocol.errors import BadParameter
 
 MOST = 100  # webhooks
 LEAST_SECRET = 16  # characters
-KINDS = 50  # of events that one may ask for
-_Kind = Annotated[str, Meta(max_length=100)]
+MOST_KINDS = 50  # of events that one may ask for
+_PATTERN = f"^({'|'.join(map(re.escape, KINDS))})$"
+_Kind = Annotated[str, Meta(max_length=100, extra_json_schema={"pattern": _PATTERN})]
 # What is surely one; engine/webhook_urls.py reads it.
 _URL = "^https://[a-z]{1,20}[.]example[.](com|org)(/[A-Za-z0-9_.-]{0,40}){0,4}$"
 
@@ -38,11 +43,12 @@ class WebhooksTold(msgspec.Struct, frozen=True):
 
 
 class NewWebhook(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """secret: signs each delivery (HMAC-SHA256); 16 characters at least."""
+    """events: kinds, or "disk." for all that begin so; none: all. secret: signs each delivery
+    (HMAC-SHA256); 16 characters at least."""
 
     url: Annotated[str, Meta(extra_json_schema={"pattern": _URL})]
     secret: Annotated[str, Meta(min_length=LEAST_SECRET, max_length=1000)] | None = None
-    events: Annotated[list[_Kind], Meta(max_length=KINDS)] = []
+    events: Annotated[list[_Kind], Meta(max_length=MOST_KINDS)] = []
     active: bool = True
 
 
@@ -63,6 +69,9 @@ async def get_webhook(api: Api, call: Call) -> Answer:
 async def add_webhook(api: Api, call: Call) -> Answer:
     new = call.struct(NewWebhook)
     checked(new.url, api.config.webhooks)
+    for one in new.events:
+        if not any(matches(kind, [one]) for kind in KINDS):
+            raise BadParameter("events", f"{one!r:.100} is delivered never: {', '.join(KINDS)} are")
     row = Webhook(str(uuid4()), new.url, tuple(new.events), new.active, new.secret is not None)
 
     def work(c: Connection) -> None:

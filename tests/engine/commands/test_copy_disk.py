@@ -782,7 +782,7 @@ async def test_a_target_whose_access_was_not_cut_is_not_switched_to(tmp_path: Pa
         row, spec = await moved(made, ARRAY, OTHER)
         assert row.state == "quarantined"
         disk = await made.read(lambda c: disks.get(c, SOURCE))
-        assert (disk.domain, disk.state) == (ARRAY, "ok")
+        assert (disk.domain, disk.locked_by) == (ARRAY, row.id)
         await made.commands.clear(row.id)
         assert (await made.ended(row.id)).state == "failed"
         await nothing_is_left(made, spec)

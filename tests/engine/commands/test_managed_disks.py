@@ -185,7 +185,7 @@ async def test_a_volume_is_not_deleted_while_a_host_may_have_access(rig: Rig, ar
         await engine.database.write(attach)
         with pytest.raises(StillUsed):
             await engine.commands.start("remove_disk", RemoveDisk(disk=disk.id), user="admin")
-        await engine.database.write(lambda c: attachments.keep(c, volume, "h"))
+        await engine.database.write(lambda c: attachments.keep(c, volume, "h", "another"))
         with pytest.raises(InQuarantine):
             await engine.commands.start("remove_disk", RemoveDisk(disk=disk.id), user="admin")
         assert array.calls("delete_volume") == 0

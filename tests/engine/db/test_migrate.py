@@ -15,7 +15,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, inspect, text
 
-from engine.db import connecting, migrate
+from engine.db import connecting, hosts, migrate
 from engine.db.address import parsed
 from engine.db.database import Database
 from engine.db.schema import metadata
@@ -85,6 +85,22 @@ def test_the_head_is_that_of_the_tree(engine: Engine) -> None:
     with engine.connect() as c:
         tree = ScriptDirectory.from_config(migrate.config(c))
         assert tree.get_heads() == [migrate.HEAD]
+
+
+def test_an_upgrade_keeps_what_is_in_the_tables(engine: Engine) -> None:
+    with engine.begin() as c:
+        command.upgrade(migrate.config(c), "0001")
+        c.execute(
+            text(
+                "INSERT INTO hosts (id, name, url, ca, maintenance, added)"
+                " VALUES ('one', 'alpha', 'unix:/a', '/ca', false, 7.5)"
+            )
+        )
+    with engine.begin() as c:
+        migrate.up_to_date(c, NAME)
+        assert migrate.revision(c) == migrate.HEAD
+        assert differences(c) == []
+        assert hosts.all_hosts(c) == [hosts.Host("one", "alpha", "unix:/a", added=7.5)]
 
 
 def test_a_database_that_is_up_to_date_is_left_as_it_is(engine: Engine) -> None:

@@ -222,6 +222,24 @@ async def test_an_engine_whose_database_was_taken_cannot_write_and_stops(
         assert await db.read(hosts.count) == 0
 
 
+def test_an_engine_with_tasks_of_its_own_says_whose_the_database_is(
+    tmp_path: Path, key: Key
+) -> None:
+    """In a run as that of the command: pytest's takes groups of exceptions apart."""
+
+    async def run() -> None:
+        async with (
+            Database.opened(f"sqlite:///{tmp_path}/engine.sqlite", key=key) as db,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(trio.sleep_forever)
+            db.lose(EngineBusy("another, process 1"))
+            await trio.sleep_forever()
+
+    with pytest.raises(EngineBusy, match="another, process 1"):
+        trio.run(run)
+
+
 async def test_an_engine_that_does_not_write_sees_it_too(
     database_url: str, key: Key, quick: None
 ) -> None:

@@ -195,7 +195,7 @@ async def test_what_is_not_there_is_told(db: Database) -> None:
 
 
 async def test_a_host_is_kept_as_it_was_given_and_met(db: Database) -> None:
-    one = await db.write(lambda c: added_host(c, ca="/ca", certificate="/crt", key="/key"))
+    one = await db.write(added_host)
     connector = {"host": "a", "multipath": False, "wwpns": ["x"]}
 
     def work(c: Connection) -> None:
@@ -231,7 +231,7 @@ async def test_a_host_that_is_used_is_not_removed(db: Database) -> None:
         attachments.begin(c, "v", one.id, "cmd")
         with pytest.raises(StillUsed, match="volume v"):
             hosts.remove(c, one.id)
-        attachments.remove(c, "v", one.id)
+        attachments.remove(c, "v", one.id, "cmd")
         job = added_job(c, host=one.id)
         with pytest.raises(StillUsed, match=rf"host {one.name} \({one.id}\).* job {job}"):
             hosts.remove(c, one.id)
@@ -425,10 +425,13 @@ async def test_an_attachment_goes_its_way(db: Database) -> None:
         attachments.leave(c, "v", a)
         with pytest.raises(WrongState):
             attachments.there(c, "v", a, "/dev/x")
-        attachments.keep(c, "v", a)
+        assert not attachments.keep(c, "v", a, "other")
+        assert attachments.keep(c, "v", a, "cmd")
         attachments.leave(c, "v", a)
-        attachments.remove(c, "v", a)
-        attachments.remove(c, "v", a)
+        attachments.remove(c, "v", a, "other")
+        attachments.get(c, "v", a)
+        attachments.remove(c, "v", a, "cmd")
+        attachments.remove(c, "v", a, "cmd")
         assert [one.host for one in attachments.all_attachments(c)] == [b]
 
     await db.write(work)

@@ -186,7 +186,7 @@ def test_a_webhook_has_a_secret_that_nobody_sees(served: Site) -> None:
     body: dict[str, Any] = {
         "url": "https://hooks.example.com/x",
         "secret": SECRET + SECRET,
-        "events": ["command.changed"],
+        "events": ["command.changed", "disk."],
     }
     with served.client() as client:
         added = client.post(HOOKS, json=body)
@@ -207,6 +207,8 @@ def test_a_webhook_has_a_secret_that_nobody_sees(served: Site) -> None:
             {"url": "https://user:pw@hooks.example.com/"},
             {"secret": "short"},
             {"events": ["x" * 101]},
+            {"events": ["command.ended", "quarantine.added"]},
+            {"events": ["job."]},
             {"more": 1},
         ):
             assert client.post(HOOKS, json=body | change).status_code == 400, change

@@ -14,7 +14,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.generation import GenerationMode
 from starlette.routing import Route
 
-from engine.host_admin import HostFiles
+from engine.host_files import HostFiles
 from engine.rest.app import application
 from engine.rest.openapi import PARAMETERS, document
 from engine.rest.operation import OVIRT, Operation
@@ -86,6 +86,11 @@ def test_every_route_is_an_operation_or_a_login(served: Site) -> None:
     }
 
 
+# Headers made by chance. What they say of the message itself is HTTP's: where it is wrong, the
+# request ends before it reaches an operation.
+FRAMING = {"connection", "content-length", "expect", "host", "transfer-encoding", "upgrade"}
+
+
 def _ask(fuzzed: Site, one: Operation, mode: GenerationMode, most: int) -> None:
     operation = SCHEMA[one.path][one.method]
     token = fuzzed.token()
@@ -101,6 +106,7 @@ def _ask(fuzzed: Site, one: Operation, mode: GenerationMode, most: int) -> None:
         suppress_health_check=list(HealthCheck),
     )
     def ask(case: Case[Any]) -> None:
+        hypothesis.assume(FRAMING.isdisjoint(name.lower() for name in case.headers or ()))
         accept = "application/json" if not one.path.startswith(OVIRT) else _accept(case)
         headers: dict[str, Any] = {"Authorization": f"Bearer {token}", "Accept": accept}
         case.call_and_validate(base_url=fuzzed.url, headers=headers, excluded_checks=excluded)

@@ -132,6 +132,43 @@ async def test_what_a_linear_disk_held_before_is_overwritten(
     assert same(Path(new.path), host.source, SIZE)
 
 
+@pytest.mark.parametrize("size", [SIZE + 512, 2 * MIB])
+async def test_what_others_had_behind_the_source_is_gone(
+    here: Here, host: DiskHost, empty_group: str, size: int
+) -> None:
+    lvm("lvcreate", "-qq", "-y", "-Wn", "-Zn", "-L", "12M", "-n", "before", empty_group)
+    with open(f"/dev/{empty_group}/before", "r+b", buffering=0) as device:
+        device.write(b"\xaa" * 12 * MIB)
+        os.fsync(device.fileno())
+    lvm("lvremove", "-qq", "-f", f"{empty_group}/before")
+    host.source.write_bytes(os.urandom(size))
+    new = await made(here, host, backend="lvm", verify=True)
+    drop(Path(new.path))
+    assert same(Path(new.path), host.source, size)
+    behind = Path(new.path).read_bytes()[size:]
+    assert (len(behind), behind.count(0)) == (-size % EXTENT,) * 2
+
+
+async def test_a_thin_copy_takes_the_chunks_that_were_counted(
+    here: Here, host: DiskHost, empty_group: str
+) -> None:
+    """4 KiB of data in each MiB; and what one copy took is no room for the next one."""
+    small = replace(here, disks=replace(here.disks, pool="small"))
+    words = ("--chunksize", "64k", "-L", "8M", "-n", "small")
+    lvm("lvcreate", "-qq", "-y", "--type", "thin-pool", *words, empty_group)
+    lvm("lvchange", "-qq", "--errorwhenfull", "y", f"{empty_group}/small")
+    host.source.write_bytes(b"")
+    os.truncate(host.source, 96 * MIB)
+    with host.source.open("r+b") as file:
+        for place in range(0, 96 * MIB, MIB):
+            os.pwrite(file.fileno(), os.urandom(4096), place)
+    await made(small, host)
+    assert allocated(empty_group) == pytest.approx(6 * MIB, abs=96 * MIB / 10_000)
+    with pytest.raises(NoLocalSpace, match="lvextend") as caught:
+        await made(small, host, vol_id=OTHER_VOL)
+    assert caught.value.needed == 6 * MIB
+
+
 async def test_a_full_pool_is_told_before_anything_is_made(
     here: Here, host: DiskHost, empty_group: str
 ) -> None:

@@ -1,15 +1,23 @@
 """Host.*: the host itself, and its jobs by id."""
 
+import threading
 import uuid
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from host import looking
+from host.verbs import host as module
 from protocol.errors import BadParameter, NotDrained
+from storage import domain as domain_module
+from storage.domain import Domain
 from tests.host.verbs.a_host import HARDWARE_ID, MIB, SD, AHost, a_host, external
 from tests.servers import LOOK, WAIT
+
+OTHER = "99999999-aaaa-4bbb-8ccc-eeeeeeeeeeee"
 
 
 async def begun(host: AHost, **other: Any) -> str:
@@ -52,6 +60,64 @@ async def test_a_domain_of_several_hosts_is_not_embedded_while_the_daemon_is_awa
         found = await shared.call("Host.getCapabilities")
     assert found["domains"][SD]["state"] == "not joined"
     assert found["stores"] == ["embedded"]
+
+
+async def test_a_damaged_lockspace_is_one_all_the_same(host: AHost) -> None:
+    await host.domain()
+    domain = await host.host.domains.load(SD)
+    Path(domain.ids).write_bytes(b"x" * MIB)
+    found = await host.call("Host.getCapabilities")
+    assert found["domains"] == {SD: {"host_id": None, "state": "not joined"}}
+
+
+async def test_a_domain_that_hangs_keeps_no_thread_from_the_others_however_often_it_is_asked(
+    host: AHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Engines ask for the capabilities for ever, and clients for what is in the domain."""
+    await host.domain()
+    await host.domain(storagedomainID=OTHER)
+    answers, begun, real = threading.Event(), list[str](), domain_module.load
+
+    def load(path: str) -> Domain:
+        if path.endswith(SD):
+            begun.append(path)
+            answers.wait()
+        return real(path)
+
+    async def stats() -> None:
+        await host.call("StorageDomain.getStats", storagedomainID=SD)
+
+    async def capabilities() -> None:
+        told = await host.call("Host.getCapabilities")
+        assert told["domains"][SD]["state"] == "not joined"
+
+    async def all_of(ask: Callable[[], Awaitable[None]], until: int) -> None:
+        """Ask as often as no limiter lets threads begin; leave them when so many have begun."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(60):
+                nursery.start_soon(ask)
+            while len(begun) < until:  # noqa: ASYNC110 - threads have no events of trio
+                await trio.sleep(LOOK)
+            if ask is stats:
+                nursery.cancel_scope.cancel()
+
+    monkeypatch.setattr(domain_module, "load", load)
+    monkeypatch.setattr(module, "STORAGE_TIME", 0.5)
+    try:
+        with trio.fail_after(WAIT):
+            await all_of(capabilities, 1)
+            await capabilities()
+            assert len(begun) == 1
+            await all_of(stats, 1 + looking.HANGING)
+            assert len(begun) == 1 + looking.HANGING
+            await capabilities()
+            await host.call("StorageDomain.getInfo", storagedomainID=OTHER)
+            await host.volume(storagedomainID=OTHER)
+            await trio.to_thread.run_sync(begun.copy)
+    finally:
+        answers.set()
+    with trio.fail_after(WAIT):
+        await stats()
 
 
 @pytest.mark.parametrize("method", ["Host.getJobs", "Host.get_jobs"])

@@ -362,7 +362,7 @@ async def test_an_agent_without_rights_has_no_local_disks_unless_there_is_a_grou
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """LVM tells it nothing. An engine that took that for "perhaps" would remove no disk at all."""
-    monkeypatch.setattr("host.verbs.host.os.geteuid", lambda: 4711)
+    monkeypatch.setattr("host.local_disk_rights.os.geteuid", lambda: 4711)
     own = LocalDisk(dev=str(tmp_path / "dev"))
     async with a_host(tmp_path, msgspec.structs.replace(config(tmp_path), localdisk=own)) as host:
         assert (await host.call("Host.getCapabilities"))["local_disk"]["backends"] == []

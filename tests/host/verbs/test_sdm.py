@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from endpoints.volume import leased_volume
+from host.managed_use import Named
+from host.this_host import urls_in_use
 from leases import verbs as leases
 from leases.hold import hold
 from protocol.errors import (
@@ -252,6 +254,19 @@ async def test_a_target_is_created_nowhere_else_when_its_folder_was_replaced(
     await filled.call("Host.resume")
     assert (await filled.ended(JOB))["status"] == "failed"
     assert list(outside.iterdir()) == []
+
+
+async def test_what_a_copy_uses_is_told_with_the_names_that_had_no_link(filled: AHost) -> None:
+    """Whoever detaches a volume need not ask the storage of these again, which may hang."""
+    (filled.disks / "link").symlink_to("source")
+    await copy(
+        filled,
+        source=external(filled.disks / "link"),
+        destination=external(filled.disks / "new", JOB, create=True),
+    )
+    names = str(filled.disks / "source"), str(filled.disks / "new")
+    found = await urls_in_use(filled.host.agent, filled.host.journal)
+    assert found == [Named(name, JOB, names) for name in names]
 
 
 async def test_a_copy_waits_only_for_a_domain_that_this_host_joins_by_itself(

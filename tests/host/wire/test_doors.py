@@ -318,7 +318,7 @@ async def test_files_that_are_no_certificates_are_told(
     bad.write_text("nonsense")
     for path in (str(bad), str(tmp_path / "missing")):
         files = asdict(sites[0].server()) | {broken: path}
-        with pytest.raises(BadParameter, match="certificates"):
+        with pytest.raises(BadParameter, match=f"certificates: .*{path}"):
             await tls_doors("127.0.0.1", 0, Secrets(Certificates(**files)))
 
 
