@@ -109,6 +109,13 @@ class Rbd:
     async def flatten(self, image: str) -> None:
         await self._run(LONG, "flatten", self._spec(image), "--no-progress")
 
+    async def has_data(self, image: str) -> bool:
+        """Whether anything was written to an image, or has been in its parent."""
+        extents: list[Any] = await self._json(
+            list[Any], "diff", self._spec(image), "--whole-object"
+        )
+        return bool(extents)
+
     async def notes(self, image: str) -> dict[str, str]:
         """What was noted at an image, by key. A clone begins with the notes of its parent."""
         listed = dict[str, str] | None  # without any, nothing is printed

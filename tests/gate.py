@@ -3,6 +3,7 @@
 Who is to be told lies connects to its socket instead of the agent's. What passes is not changed.
 """
 
+import itertools
 import os
 import select
 import shutil
@@ -43,7 +44,7 @@ class Gate:
     _hold: Hold | None = None
     _pairs: list[tuple[socket.socket, socket.socket]] = field(default_factory=list)
     _said: list[bytes] = field(default_factory=list)
-    _made: list[socket.socket] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)  # of the pairs, and their ends
 
     @property
     def url(self) -> str:
@@ -103,15 +104,26 @@ class Gate:
             client.close()
             agent.close()
             return
-        self._pairs.append((client, agent))
-        self._made += (client, agent)
-        for ends in ((client, agent, True), (agent, client, False)):
-            threading.Thread(target=self._pump, args=ends, daemon=True).start()
+        with self._lock:
+            self._pairs.append((client, agent))
+        threading.Thread(target=self._carry, args=(client, agent), daemon=True).start()
+
+    def _carry(self, client: socket.socket, agent: socket.socket) -> None:
+        back = threading.Thread(target=self._pump, args=(agent, client, False), daemon=True)
+        back.start()
+        self._pump(client, agent, inwards=True)
+        back.join()
+        with self._lock:
+            self._pairs.remove((client, agent))
+            client.close()
+            agent.close()
 
     def _pump(self, source: socket.socket, sink: socket.socket, inwards: bool) -> None:
-        with suppress(OSError, ValueError):
+        ready = select.poll()  # select knows only the first 1024 files of a process
+        ready.register(source, select.POLLIN)
+        with suppress(OSError):
             while not self._end.is_set():
-                if not select.select([source], [], [], LOOK)[0]:
+                if not ready.poll(1000 * LOOK):
                     continue
                 data = source.recv(CHUNK)
                 if not data:
@@ -130,11 +142,10 @@ class Gate:
                 one.shutdown(socket.SHUT_RDWR)
 
     def _throw_out(self) -> None:
-        for pair in self._pairs:
-            for one in pair:
+        with self._lock:
+            for one in itertools.chain.from_iterable(self._pairs):
                 with suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
-        self._pairs.clear()
 
 
 @contextmanager
@@ -154,6 +165,4 @@ def gate(target: Path) -> Iterator[Gate]:
         made._end.set()
         made._throw_out()
         thread.join(WAIT)
-        for one in made._made:
-            one.close()
         shutil.rmtree(folder)

@@ -39,6 +39,7 @@ IMAGE = "volume-"  # begins the names of images
 DRAFT = "clone."  # begins the names of snapshots that a clone is made through; no id has a dot
 NOTE = "leasehold"
 ORIGIN = f"{NOTE}.origin"
+MAKING = f"{NOTE}-making."  # begins the keys of notes at an origin: what is being made from it
 
 
 class Options(msgspec.Struct):
@@ -170,7 +171,7 @@ class CephAdapter(Adapter):
         info = await self._existing(volume)
         draft = f"{DRAFT}{new}"
         left = draft in await self._rbd.snapshots(info.name)  # by a call that died
-        if not await self._is_made(new, volume):
+        if not await self._is_made(new, volume, begun=left):
             if not left:
                 await self._rbd.create_snapshot(info.name, draft)
             await self._make(info.name, draft, new, volume)
@@ -188,9 +189,15 @@ class CephAdapter(Adapter):
 
     async def create_volume_from_snapshot(self, volume: str, snapshot: str, new: str) -> None:
         image = await self._with(volume, snapshot)
-        origin = f"{volume}@{snapshot}"
-        if not await self._is_made(new, origin):
+        origin, making = f"{volume}@{snapshot}", f"{MAKING}{new}"
+        begun = (await self._rbd.notes(image)).get(making) == origin  # by a call that died
+        if not await self._is_made(new, origin, begun=begun):
+            if not begun:
+                await self._rbd.note(image, making, origin)
             await self._make(image, snapshot, new, origin)
+            begun = True
+        if begun:
+            await self._rbd.remove_note(image, making)
 
     async def revert_to_snapshot(self, volume: str, snapshot: str) -> None:
         image = await self._with(volume, snapshot)
@@ -241,15 +248,22 @@ class CephAdapter(Adapter):
         if watchers := await self._rbd.watchers(_image(volume)):
             raise ManagedVolumeInUse(volume, f"{watchers[0].address} has it open")
 
-    async def _is_made(self, new: str, origin: str) -> bool:
-        """Whether the volume was made from `origin`; else it is not there, or not yet flat."""
+    async def _is_made(self, new: str, origin: str, *, begun: bool) -> bool:
+        """Whether the volume was made from `origin`; else it is not there, or not yet flat.
+
+        begun: a call that was to make it from there has died. It may have left an image without a
+        parent, for a clone gets that after it was created; which is removed, if nothing is in it.
+        """
         info = await self._rbd.info(_image(new))
         if info is None:
             return False
         if (await self._rbd.notes(info.name)).get(ORIGIN) == origin:
             return info.parent is None
         if info.parent is None:
-            raise ManagedVolumeExists(new, f"it was not made from {origin}")
+            if not begun or await self._rbd.has_data(info.name):
+                raise ManagedVolumeExists(new, f"it was not made from {origin}")
+            await self._must_be_idle(new)
+            await self._rbd.remove(info.name)
         return False  # a clone that was killed before it could note its origin
 
     async def _make(self, image: str, snapshot: str, new: str, origin: str) -> None:

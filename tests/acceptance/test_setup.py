@@ -18,11 +18,11 @@ NEW_LINKS = [
 ]
 MASK = "etc/systemd/system/masked.service"
 PACKAGES = [
-    *("ca-certificates", "ceph-common", "ceph-mgr", "ceph-mon", "ceph-osd"),
+    *("btrfs-progs", "ca-certificates", "ceph-common", "ceph-mgr", "ceph-mon", "ceph-osd"),
     *("e2fsprogs", "gcc", "libiscsi-bin", "libnbd-bin", "libxml2-dev", "lvm2", "mmdebstrap"),
     *("nbdkit", "openssl", "postgresql", "python3-dev"),
     *("procps", "python3", "python3-sanlock", "python3-venv", "qemu-block-extra"),
-    *("qemu-system-x86", "qemu-utils", "sanlock", "systemd", "tgt", "util-linux"),
+    *("qemu-system-x86", "qemu-utils", "sanlock", "systemd", "tgt", "util-linux", "xfsprogs"),
 ]
 
 # All that scripts/setup may call, besides the stand-ins: above all not the sudo of this machine.

@@ -139,6 +139,43 @@ async def test_a_clone_that_died_half_way_is_made_whole(volume: Volume, noted: b
     await adapter.delete_volume(volume.clone)
 
 
+@pytest.mark.parametrize("snapshot", [False, True])
+async def test_a_clone_that_died_before_it_had_a_parent_is_made_anew(
+    volume: Volume, snapshot: bool
+) -> None:
+    """What has been written to since, or was never begun, is somebody's and is left as it is."""
+    adapter, rbd, image = volume.adapter, volume.rbd, f"volume-{volume.clone}"
+    await adapter.create_volume(volume.id, 1)
+    await adapter.create_snapshot(volume.id, "s")
+
+    async def make() -> None:
+        if snapshot:
+            await adapter.create_volume_from_snapshot(volume.id, "s", volume.clone)
+        else:
+            await adapter.clone_volume(volume.id, volume.clone)
+
+    await rbd.create(image, 1)
+    with pytest.raises(ManagedVolumeExists):
+        await make()
+    if snapshot:
+        await rbd.note(volume.image, f"leasehold-making.{volume.clone}", f"{volume.id}@s")
+    else:
+        await rbd.create_snapshot(volume.image, f"clone.{volume.clone}")
+    spec = f"{POOL}/{image}"
+    volume.cluster.tool("rbd", "bench", spec, "--io-type", "write", "--io-total", "4K")
+    with pytest.raises(ManagedVolumeExists):
+        await make()
+    await rbd.remove(image)
+    await rbd.create(image, 1)
+    await make()
+    assert (await rbd.notes(image))["leasehold.origin"].startswith(volume.id)
+    assert await rbd.notes(volume.image) == {}
+    assert await rbd.snapshots(volume.image) == ["s"]
+    await adapter.remove_snapshot(volume.id, "s")
+    await adapter.delete_volume(volume.id)
+    await adapter.delete_volume(volume.clone)
+
+
 async def test_a_clone_that_died_half_way_can_be_removed_and_then_its_source(
     volume: Volume,
 ) -> None:
