@@ -184,7 +184,7 @@ class Estate:
         """What is left that should not be; no command runs."""
         return left(self.database, self.hosts, self.storages, self.data_domains)
 
-    def nothing_is_left(self, *, quarantined: Sequence[str] = (), seconds: float = 10.0) -> None:
+    def nothing_is_left(self, *, quarantined: Sequence[str] = (), seconds: float = 60.0) -> None:
         """But for what these commands have in quarantine. Ends of processes take a moment."""
         until(lambda: not self.left(), self.left, seconds=seconds)
         rows = self.rows

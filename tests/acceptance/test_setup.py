@@ -179,7 +179,7 @@ def test_without_root_and_sudo_the_apt_line_is_printed_and_the_exit_is_2(machine
     machine.installed(PACKAGES[1:])
     status, errors = machine.setup()
     assert status == 2
-    assert "apt-get install -y --no-install-recommends ca-certificates\n" in errors
+    assert f"apt-get install -y --no-install-recommends {PACKAGES[0]}\n" in errors
     assert machine.log.read_text() == ""
 
 

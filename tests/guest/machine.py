@@ -156,6 +156,7 @@ class Guest:
 
     @property
     def over(self) -> bool:
+        """It has ended; a reset ends it, too."""
         return self.process.poll() is not None
 
     def kill(self) -> None:
@@ -172,13 +173,6 @@ class Guest:
             pass
         finally:
             self.kill()
-
-    def stopped(self, seconds: float) -> None:
-        """Wait until it has ended by itself: a reset ends it, too."""
-        try:
-            self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"it still runs after {seconds} s\n{self.console()}") from None
 
     def send(self, message: dict[str, Any]) -> None:
         try:

@@ -50,13 +50,19 @@ def test_no_byte_is_written_after_the_lease_of_a_host_without_sanlock_is_free(
         stop(a.guest, "bin/leasehold")
         a.sanlock.signal(signal.SIGKILL)
         killed = time.time()
-        a.guest.stopped(2 * DEAD)
-        reset = time.time()
+        seen: list[list[int]] = []
+
+        def reset() -> bool:
+            """The other host is slow, and the lease free soon after: it is asked all the time."""
+            owners = b.lease(job_id)["owners"]
+            gone = a.guest.over
+            assert gone or owners == [1], "it is free, and its host can still write"
+            seen.append(owners)
+            return gone
+
+        until(reset, 2 * DEAD)
+        assert [1] in seen
         assert last_write(target) > killed + 20  # or else the watchdog was not needed
-        assert b.lease(job_id)["owners"] == [1]  # nobody can know that it was reset
         left = content(target)
-        record = b.until_free(job_id, 2 * DEAD)
-        free = time.time()
-        assert record["job_status"] == "PENDING"
-        assert last_write(target) <= reset + 1 < free
+        assert b.until_free(job_id, 2 * DEAD)["job_status"] == "PENDING"
         assert content(target) == left
