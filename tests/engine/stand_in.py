@@ -47,6 +47,7 @@ class StandIn:
     connections: int = 0
     refuses: bool = False  # connections
     streams: list[trio.SocketStream] = field(default_factory=list)
+    sending: trio.Lock = field(default_factory=trio.Lock)
 
     def __post_init__(self) -> None:
         self.answers.setdefault("Host.getCapabilities", capabilities())
@@ -73,7 +74,7 @@ class StandIn:
         frame = Frame("MESSAGE", {"destination": EVENTS, "subscription": "events"},
                       notification(method, params))  # fmt: skip
         for stream in self.streams:
-            await stream.send_all(encode(frame))
+            await self._send(stream, encode(frame))
 
     async def serve(self, stream: trio.SocketStream) -> None:
         self.connections += 1
@@ -94,7 +95,7 @@ class StandIn:
             decoder.feed(bytes(chunk))
             while (frame := decoder.next()) is not None:
                 if frame.command == "CONNECT":
-                    await stream.send_all(HELLO)
+                    await self._send(stream, HELLO)
                 elif frame.command == "SUBSCRIBE" and frame.headers.get("id") == "answers":
                     reply_to = frame.headers["destination"]
                 elif frame.command == "SEND":
@@ -117,9 +118,12 @@ class StandIn:
             body = failure(request["id"], answer)
         else:
             body = result(request["id"], answer)
-        await stream.send_all(
-            encode(Frame("MESSAGE", {"destination": to, "subscription": "x"}, body))
-        )
+        frame = Frame("MESSAGE", {"destination": to, "subscription": "x"}, body)
+        await self._send(stream, encode(frame))
+
+    async def _send(self, stream: trio.SocketStream, data: bytes) -> None:
+        async with self.sending:  # answers are ready when they are, and an event at any time
+            await stream.send_all(data)
 
 
 @asynccontextmanager
