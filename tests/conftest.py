@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Slow machines and slow storage are no reason to fail; a failure prints how to repeat it.
 hypothesis.settings.register_profile(
     "quick",
-    max_examples=200,
+    max_examples=100,
     deadline=None,
     print_blob=True,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],

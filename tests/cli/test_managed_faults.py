@@ -70,7 +70,6 @@ def attaches_and_detaches(array: Vendor, volume: str) -> None:
     but_full(
         [f"connect_volume: {how}" for how in BAD] + [f"save_device: {how}" for how in FAILING],
         "connect_volume: no json",
-        "connect_volume: fails",
         "connect_volume: late: dies",
         "save_device: late: fails",
     ),
@@ -85,7 +84,7 @@ def test_an_adapter_that_fails_leaves_nothing_attached(array: Vendor, fault: str
     attaches_and_detaches(array, volume)
 
 
-@pytest.mark.sample(5)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     "script", ["sys.exit('broken')", "print('nonsense')", "os.kill(os.getpid(), 9)"]
 )
@@ -195,6 +194,7 @@ def test_a_command_that_is_killed_while_it_detaches_is_repeated(tmp_path: Path, 
         files.nothing_is_attached(volume)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_while_an_adapter_hangs_leaves_nothing(array: Vendor, number: int) -> None:
     volume = given(array)

@@ -27,11 +27,9 @@ UNDOS = [
 ]
 # Of every kind of stage one, in the default run; which side of it differs.
 SAMPLE = {
-    (SQLITE, "copy_disk:create:after"),
     (SQLITE, "copy_disk:copy:after"),
     (SQLITE, "move_disk:switch:before"),
     (SQLITE, "remove_disk:delete:after"),
-    (POSTGRESQL, "copy_disk:attach_target:after"),
     (POSTGRESQL, "copy_disk:quiesce:before"),
 }
 DATABASES = (SQLITE, POSTGRESQL)

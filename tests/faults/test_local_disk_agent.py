@@ -94,7 +94,7 @@ def check(run: Command, made: dict[str, Any], group: StandIn) -> None:
     assert "UPDATING" not in group.volumes()[VOL].tags
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("step", OF_AGENT)
 async def test_an_agent_that_is_killed_is_made_up_for_by_the_next(
     run: Command, sockets: Path, group: StandIn, step: str

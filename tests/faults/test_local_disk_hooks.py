@@ -68,7 +68,7 @@ def created(host: HookHost) -> int:
     return sum(words[0] == "create" for words in host.group.calls())
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("count", [2, 10])
 @pytest.mark.parametrize("served", [False, True], ids=["alone", "agent"])
 async def test_starts_at_once_share_one_copy(host: HookHost, count: int, served: bool) -> None:
@@ -80,7 +80,7 @@ async def test_starts_at_once_share_one_copy(host: HookHost, count: int, served:
     assert (created(host), host.holds(image)) == (1, True)
 
 
-@pytest.mark.sample(5)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     "step",
     [

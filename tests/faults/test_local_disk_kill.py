@@ -79,7 +79,7 @@ async def said(here: Here) -> dict[str, str]:
     return found
 
 
-@pytest.mark.sample(6)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("step", STEPS)
 def test_a_start_that_is_killed_is_made_up_for_by_the_next(
     host: DiskHost, group: StandIn, step: str
@@ -94,7 +94,7 @@ def test_a_start_that_is_killed_is_made_up_for_by_the_next(
     assert made["reused"] is complete  # what was whole is not copied twice
 
 
-@pytest.mark.sample(5)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("step", AGAIN)
 def test_one_that_makes_up_for_another_is_killed_too(host: DiskHost, step: str) -> None:
     host.dies("prepare:begun")

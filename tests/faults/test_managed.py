@@ -334,7 +334,7 @@ async def killed(agent: Service, method: str, **params: Any) -> None:
     await until(lambda: agent.running.over)
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("step", ["row", "access", "helper", "appeared", "link", "stored"])
 async def test_an_agent_that_dies_in_an_attach_leaves_what_can_be_attached_or_detached(
     site: Site, tmp_path: Path, step: str

@@ -178,6 +178,7 @@ async def test_an_agent_copies_to_every_kind_of_storage(
         await agent.remove()
 
 
+@pytest.mark.sample(1)
 async def test_a_forced_disconnect_ends_the_copy_of_an_agent(
     leasehold: Command, site: Site, tmp_path: Path
 ) -> None:

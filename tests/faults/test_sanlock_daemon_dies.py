@@ -89,6 +89,7 @@ MOMENTS = {
 }
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", MOMENTS)
 async def test_whenever_the_daemon_dies_the_copy_can_be_taken_up_when_it_is_back(
     name: str, both: Shared

@@ -15,8 +15,8 @@ from tests.guest.reports import PREFIX, Result
 
 LIST = Path(__file__).with_name("scenarios.txt")
 GIB = 1 << 30
-TIME = 1200.0  # seconds for all tests that are not long
-FULL_TIME = 5400.0
+TIME = 2400.0  # seconds for all tests that are not long, of which it needs some 600
+FULL_TIME = 7200.0
 ENVIRONMENT = {IN_GUEST: "1", "CI": "true"}  # nothing may be missing there
 _FULL = "full "  # before the name of a long one
 

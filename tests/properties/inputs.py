@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 SHARE = 18_000  # inputs of a full run that each property tries, or more
 EXAMPLES = 1_000  # but at least so many examples
-QUICK = 200  # inputs otherwise
-FEWEST = 40  # but at least so many examples
+QUICK = 100  # inputs otherwise
+FEWEST = 20  # but at least so many examples
 CPU_LIMIT = 5.0  # seconds for one input, of this process only: a slow machine is no hang
 
 Test = TypeVar("Test", bound=Callable[..., None])

@@ -125,6 +125,7 @@ async def test_a_local_copy_that_is_made_while_the_engine_is_away_keeps_the_disk
         assert host.volumes() == [spec.volume]
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     "point",
     [

@@ -46,11 +46,8 @@ BY_ASKING_HOOK = [
 ]
 BY_AGENT = [(step, backend) for step in OF_AGENT for backend in BACKENDS]
 BY_WORKER = [(step, backend) for step in OF_WORKER for backend in BACKENDS]
-# One that kills all three of them is for every run.
-TOGETHER = [
-    (COPYING, "lvm"),
-    *(pytest.param(*case, marks=pytest.mark.full) for case in BY_WORKER[1:]),
-]
+
+pytestmark = pytest.mark.full
 
 
 @pytest.fixture
@@ -130,7 +127,6 @@ async def recovered(host: RealHost, agent: Service, image: Image, backend: str) 
     assert await gc(here, dry_run=True) == []
 
 
-@pytest.mark.full
 @pytest.mark.parametrize(("step", "backend"), BY_HOOK)
 async def test_the_agent_makes_up_for_a_hook_that_was_killed_when_there_was_none(
     host: RealHost, step: str, backend: str
@@ -148,7 +144,6 @@ async def test_the_agent_makes_up_for_a_hook_that_was_killed_when_there_was_none
         await recovered(host, agent, image, backend)
 
 
-@pytest.mark.full
 @pytest.mark.parametrize(("step", "backend"), BY_ASKING_HOOK)
 async def test_an_agent_goes_on_without_the_hook_that_was_killed(
     host: RealHost, step: str, backend: str
@@ -165,7 +160,6 @@ async def test_an_agent_goes_on_without_the_hook_that_was_killed(
     assert job(host, image) == filler
 
 
-@pytest.mark.full
 @pytest.mark.parametrize(("step", "backend"), BY_WORKER)
 async def test_a_start_goes_on_when_its_worker_was_killed(
     host: RealHost, step: str, backend: str
@@ -183,7 +177,6 @@ async def test_a_start_goes_on_when_its_worker_was_killed(
     assert (job(host, image) == filler) is (step != COPYING)
 
 
-@pytest.mark.full
 @pytest.mark.parametrize(("step", "backend"), BY_AGENT)
 async def test_a_start_goes_on_when_its_agent_was_killed(
     host: RealHost, step: str, backend: str
@@ -206,7 +199,7 @@ async def test_a_start_goes_on_when_its_agent_was_killed(
         assert job(host, image) == filler
 
 
-@pytest.mark.parametrize(("step", "backend"), TOGETHER)
+@pytest.mark.parametrize(("step", "backend"), BY_WORKER)
 async def test_the_next_start_makes_up_for_worker_and_agent_that_were_killed(
     host: RealHost, step: str, backend: str
 ) -> None:

@@ -133,6 +133,7 @@ async def test_what_a_linear_disk_held_before_is_overwritten(
 
 
 @pytest.mark.parametrize("size", [SIZE + 512, 2 * MIB])
+@pytest.mark.sample(1)
 async def test_what_others_had_behind_the_source_is_gone(
     here: Here, host: DiskHost, empty_group: str, size: int
 ) -> None:
@@ -228,6 +229,7 @@ async def test_missing_groups_and_pools_are_named(folder: Path, host: DiskHost, 
 
 
 @BACKENDS
+@pytest.mark.sample(1)
 async def test_an_open_disk_stays_whatever_is_asked(
     here: Here, host: DiskHost, empty_group: str, backend: str
 ) -> None:

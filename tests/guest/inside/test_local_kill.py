@@ -88,6 +88,7 @@ def test_a_copy_that_is_killed_is_begun_anew(host: DiskHost, backend: str) -> No
     check(host, host.started(backend=backend))
 
 
+@pytest.mark.full
 def test_ten_starts_at_once_share_one_copy(host: DiskHost) -> None:
     made = [start.ended() for start in [host.began(limit=MIB) for _ in range(10)]]
     assert len({one["job_id"] for one in made}) == 1

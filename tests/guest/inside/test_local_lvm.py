@@ -174,7 +174,7 @@ def tags(host: DiskHost) -> list[str]:
 
 @pytest.mark.parametrize("backend", ["lvm", "lvmthin"])
 @COMMANDS
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 def test_a_command_that_outlives_its_caller_is_done_before_the_next_start(
     host: DiskHost, slow: SlowLvm, command: str, backend: str
 ) -> None:
@@ -188,7 +188,7 @@ def test_a_command_that_outlives_its_caller_is_done_before_the_next_start(
 
 
 @COMMANDS
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 def test_a_command_that_comes_too_late_changes_nothing_that_was_made_since(
     host: DiskHost, slow: SlowLvm, command: str
 ) -> None:

@@ -112,12 +112,9 @@ def test_a_disk_is_copied_used_again_listed_and_removed(
     assert not device.exists()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
-    ("number", "code"),
-    [
-        (signal.SIGKILL, -signal.SIGKILL),
-        pytest.param(signal.SIGINT, 4, marks=pytest.mark.full),
-    ],
+    ("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 4)]
 )
 def test_a_copy_that_was_killed_or_aborted_is_found_by_gc_and_made_anew(
     cli: GuestCli, source: Path, volume_group: str, number: int, code: int
@@ -144,6 +141,7 @@ def small_pool(volume_group: str) -> Iterator[str]:
     lvm("lvremove", "-qq", "-f", f"{volume_group}/small")  # and all that is in it
 
 
+@pytest.mark.full
 def test_a_pool_that_gets_full_fails_the_copy_and_the_disk_stays_unusable(
     tmp_path: Path, source: Path, volume_group: str, small_pool: str
 ) -> None:
@@ -172,6 +170,7 @@ def _fill(group: str, pool: str) -> None:
         os.close(device)
 
 
+@pytest.mark.full
 def test_the_commands_of_the_page_do_what_it_shows(volume_group: str) -> None:
     steps = tours.tour(PAGE)
     assert len(steps) > 8

@@ -161,6 +161,7 @@ async def test_a_volume_is_removed(group: Lvm, pool: str | None, active: bool) -
 
 
 @KINDS
+@pytest.mark.sample(1)
 async def test_an_open_volume_is_neither_removed_nor_put_to_sleep(
     group: Lvm, pool: str | None
 ) -> None:

@@ -237,6 +237,7 @@ async def test_the_disks_of_ovirts_hook_are_taken_over(disks: LocalDisks, group:
 
 
 @BACKENDS
+@pytest.mark.sample(1)
 async def test_an_open_disk_stays(disks: LocalDisks, backend: Backend) -> None:
     before = await made(disks, backend)
     with open(disks.path(VOLUME), "rb"):

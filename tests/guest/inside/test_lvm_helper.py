@@ -101,6 +101,7 @@ def asked(*words: str) -> "subprocess.CompletedProcess[str]":
     return as_user("sudo", "-n", str(HELPER), *words)
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("installed", "empty_group")
 def test_a_user_who_may_do_nothing_makes_uses_and_removes_a_disk() -> None:
     assert pwd.getpwnam(USER).pw_uid == NUMBER

@@ -60,6 +60,7 @@ def test_every_hook_is_an_installed_program() -> None:
     assert scripts["leasehold-hook-localdisk"] == "host.hooks.as_root:main"
 
 
+@pytest.mark.sample(2)
 @pytest.mark.tools("qemu-img")
 @pytest.mark.parametrize("backend", ["lvm", "lvmthin"])
 @pytest.mark.parametrize("format", ["cow", "raw"])

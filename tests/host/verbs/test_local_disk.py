@@ -423,6 +423,7 @@ async def test_the_disks_of_vms_that_do_not_exist_are_found_at_the_start(
     assert OTHER_VOL in group.volumes()
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("lines", "status", "error"),
     [
