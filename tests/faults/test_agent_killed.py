@@ -141,7 +141,7 @@ async def test_a_job_whose_worker_was_being_started_ends(
 
 
 async def test_a_job_that_runs_is_found_again(agent: AgentProcess, place: Place) -> None:
-    job_id = await submitted(agent, place, limit=SOON)
+    job_id = await submitted(agent, place, limit=SLOW)
     pid = await copying(agent, place, job_id)
     await again(agent)
     assert await agent.status(job_id) == "running"
@@ -204,19 +204,20 @@ async def test_jobs_that_end_without_an_agent_are_reported_by_the_next(
 async def test_adopted_jobs_count_and_the_next_ones_wait_for_them(
     agent: AgentProcess, place: Place
 ) -> None:
-    jobs = [await submitted(agent, place, limit=SOON) for _ in range(4)]
-    for job_id in jobs:
-        await copying(agent, place, job_id)
+    jobs = [await submitted(agent, place, limit=SLOW) for _ in range(4)]
+    pids = [await copying(agent, place, job_id) for job_id in jobs]
+    for pid in pids:  # none of them ends before it is wanted
+        os.kill(pid, signal.SIGSTOP)
     waiting = await submitted(agent, place)
     await agent.kill()
     agent.concurrency = 2
     await agent.start()
     infos = await agent("infos")
     assert {infos[job_id]["status"] for job_id in jobs} == {"running"}  # more than may be begun
-    await agent("wait", jobs[0])
-    infos = await agent("infos")
-    running = [one for one in jobs if infos[one]["status"] == "running"]
-    assert infos[waiting]["status"] == "pending" or len(running) < 2
+    for job_id, pid in zip(jobs, pids, strict=True):
+        assert await agent.status(waiting) == "pending" or job_id == jobs[-1]
+        os.kill(pid, signal.SIGCONT)
+        await agent("wait", job_id)
     for job_id in (*jobs, waiting):
         await assert_ended(agent, place, job_id, "done")
 
