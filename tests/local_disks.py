@@ -8,6 +8,7 @@ tested in the guest, tests/guest/inside/test_lvm*.py.
     group.add(LogicalVolume(...)); group.volumes(); group.calls()
 
 Both obey and print what the helper and LVM do, words of errors included, as far as we read them.
+The program is started thousands of times, so nothing is imported here that it does not need.
 """
 
 import fcntl
@@ -15,18 +16,19 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import trio
 
 from processes.failure import tool_error
-from processes.lvm import Lvm, named
 from processes.lvm_operation import Operation, parsed
 from processes.lvm_report import LogicalVolume
 from protocol.errors import BadParameter, ToolFailed
+
+if TYPE_CHECKING:
+    from processes.lvm import Lvm
 
 GROUP = "ovirt-local"
 POOL = "pool0"
@@ -78,16 +80,20 @@ class StandIn:
         return made
 
     @property
-    def lvm(self) -> Lvm:
+    def lvm(self) -> "Lvm":
+        from tests.lvm_stand_in import LvmStandIn  # noqa: PLC0415 - not in each of the programs
+
         return LvmStandIn(GROUP, dev=str(self.folder / "dev"), stand_in=self)
 
     @property
-    def program(self) -> Lvm:
+    def program(self) -> "Lvm":
+        from processes.lvm import Lvm  # noqa: PLC0415 - as above
+
         return Lvm(GROUP, helper=self.helper, dev=str(self.folder / "dev"))
 
     @property
     def helper(self) -> tuple[str, ...]:
-        return ("env", f"PYTHONPATH={ROOT}", sys.executable, "-P", __file__, str(self.folder))
+        return ("env", f"PYTHONPATH={ROOT}", sys.executable, "-P", "-m", __name__, str(self.folder))
 
     @property
     def settings(self) -> dict[str, str]:
@@ -216,20 +222,6 @@ class StandIn:
             case "remove":
                 content.volumes.remove(volume)
                 self.device(volume.name).unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class LvmStandIn(Lvm):
-    """An Lvm that speaks with no LVM."""
-
-    stand_in: StandIn = field(default_factory=lambda: StandIn(Path()))
-
-    async def do(self, operation: Operation) -> bytes:
-        await trio.lowlevel.checkpoint()
-        try:
-            return self.stand_in.answer(operation)
-        except ToolFailed as e:
-            raise named(e, self.volume_group, operation) from None
 
 
 def _shown(volume: Volume) -> LogicalVolume:

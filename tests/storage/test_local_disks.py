@@ -20,7 +20,8 @@ from protocol.errors import (
 )
 from storage.local_disk import Backend, LocalDisk
 from storage.local_disks import LocalDisks
-from tests.local_disks import EXTENT, GROUP, POOL, LvmStandIn, StandIn
+from tests.local_disks import EXTENT, GROUP, POOL, StandIn
+from tests.lvm_stand_in import LvmStandIn
 
 VOLUME = "77777777-7777-4888-8999-aaaaaaaaaaaa"
 OTHER = "88888888-7777-4888-8999-aaaaaaaaaaaa"
